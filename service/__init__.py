@@ -1,0 +1,1 @@
+"""graddx's engine: measures, diagnoses and advises. Knows nothing of HTTP."""

@@ -1,0 +1,1 @@
+"""The nouns of graddx: frozen dataclasses and pure rules, standard library only."""

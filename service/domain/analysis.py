@@ -1,0 +1,97 @@
+"""An analysis: the one row that is the truth about a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from service.domain.report import Report
+from service.domain.request import AnalysisRequest
+
+
+class Status(StrEnum):
+    """Where an analysis stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """True when nothing will change any more."""
+        return not TRANSITIONS[self]
+
+
+TRANSITIONS: dict[Status, frozenset[Status]] = {
+    Status.QUEUED: frozenset({Status.RUNNING, Status.CANCELLED, Status.FAILED, Status.SUCCEEDED}),
+    Status.RUNNING: frozenset({Status.RUNNING, Status.SUCCEEDED, Status.FAILED, Status.CANCELLED}),
+    Status.SUCCEEDED: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.CANCELLED: frozenset(),
+}
+"""Allowed moves. running → running is a later attempt claiming over an expired lease;
+queued → succeeded is an answer copied from an identical finished analysis."""
+
+
+class Stage(StrEnum):
+    """What a running analysis is doing."""
+
+    LOAD = "load"
+    PROBE = "probe"
+    DIAGNOSE = "diagnose"
+    TRIAL = "trial"
+    RECOMMEND = "recommend"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an analysis failed."""
+
+    code: str
+    """A stable code of `service.domain.errors`."""
+    title: str
+    """The same in a few words."""
+    detail: str
+    """What happened, one or two sentences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """One analysis as stored."""
+
+    id: str
+    """Opaque, sortable by creation."""
+    status: Status
+    """Where it stands."""
+    created_at: datetime
+    """UTC."""
+    request: AnalysisRequest
+    """What the caller asked, defaults filled in."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """The caller's own key-value pairs."""
+    started_at: datetime | None = None
+    """UTC, of the last attempt; None while queued."""
+    finished_at: datetime | None = None
+    """UTC; None until final."""
+    attempt: int = 0
+    """How many times a worker has claimed it."""
+    stage: Stage | None = None
+    """What the running attempt is doing."""
+    model_format: str | None = None
+    """spec, torchscript, exported_program or keras."""
+    model_sha256: str | None = None
+    """Digest of the model (canonical spec JSON, or the file)."""
+    verdict: str | None = None
+    """Of a succeeded analysis."""
+    passed: bool | None = None
+    """Of a succeeded analysis: nothing at or above `fail_on`, verdict not inconclusive."""
+    error: Failure | None = None
+    """Of a failed analysis."""
+    report: Report | None = None
+    """Of a succeeded analysis; None in lists."""
+    queue_position: int | None = None
+    """While queued: how many analyses are ahead of it."""

@@ -1,0 +1,240 @@
+"""The numbers that come back through the process wall.
+
+Every statistic is `None` when it is not finite or does not apply; non-finite elements are counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationStatistics:
+    """Of a layer's output y, mean over seeds and batches unless said otherwise."""
+
+    mean: float | None
+    """Mean of all elements."""
+    std: float | None
+    """Standard deviation of all elements, ≥ 0."""
+    rms: float | None
+    """Root mean square of all elements, ≥ 0."""
+    abs_max: float | None
+    """Largest |y|, over all seeds and batches."""
+    zero_fraction: float | None
+    """Share of elements exactly 0, 0 … 1."""
+    saturated_fraction: float | None
+    """Share of elements in the nonlinearity's flat region (derivative under 5 % of its
+    largest), 0 … 1; None for nonlinearities that do not saturate."""
+    dead_unit_fraction: float | None
+    """Share of units (features, channels) that are 0 on the whole probe, 0 … 1."""
+    correlation: float | None
+    """Mean pairwise cosine between samples, -1 … 1; 1: inputs are no longer told apart."""
+    nonfinite_count: int = 0
+    """NaN and infinite elements, summed over seeds and batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class GradientStatistics:
+    """Of ∂loss/∂y, mean over seeds and batches unless said otherwise."""
+
+    rms: float | None
+    """Root mean square of all elements, ≥ 0 (geometric mean over seeds and batches)."""
+    norm: float | None
+    """Frobenius norm of the gradient of a batch, ≥ 0 (geometric mean)."""
+    abs_max: float | None
+    """Largest |∂loss/∂y| over all seeds and batches."""
+    gain: float | None
+    """‖VJP through this layer alone to its data input‖ / ‖gradient at its output‖, ≥ 0,
+    geometric mean; None for integer inputs."""
+    gain_quantiles: dict[str, float | None] = field(default_factory=dict)
+    """p05, p50, p95 of the same ratio per sample."""
+    zero_fraction: float | None = None
+    """Share of elements exactly 0, 0 … 1."""
+    underflow_fraction_fp16: float | None = None
+    """Share of nonzero elements that would be 0 in float16, 0 … 1."""
+    nonfinite_count: int = 0
+    """NaN and infinite elements, summed over seeds and batches."""
+    predicted_gain: float | None = None
+    """Theory's gain; None where it does not cover the layer."""
+    gain_parts: dict[str, float | None] | None = None
+    """weight, activation, normalization, residual: factors of the gain."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterStatistics:
+    """Of one parameter tensor θ and its gradient g."""
+
+    name: str
+    """As in the model's own named_parameters()."""
+    shape: tuple[int, ...]
+    """Sizes."""
+    rms: float | None
+    """Root mean square of θ, ≥ 0."""
+    grad_norm: float | None
+    """‖g‖, mean over seeds and batches, ≥ 0; None when no gradient reached it."""
+    grad_rms: float | None
+    """‖g‖ / √numel, ≥ 0."""
+    grad_to_weight: float | None
+    """‖g‖ / ‖θ‖, ≥ 0; None when θ = 0."""
+    snr: float | None
+    """‖mean over batches of g‖ / √(mean over batches of ‖g − mean‖²), ≥ 0; None for one batch."""
+    update_ratio: float | None = None
+    """lr·‖update‖/‖θ‖ of the first step of the named optimizer; None without one."""
+    connected: bool = True
+    """False when the loss does not depend on it (no gradient, not even zero)."""
+    frozen: bool = False
+    """True when it was saved with requires_grad=False (measured as trainable all the same)."""
+    unit_spread: float | None = None
+    """For matrices: how far the rows' gradients differ, √(mean ‖g_i − ḡ‖²) / √(mean ‖g_i‖²),
+    0 … 1; 0: all units receive the same gradient (symmetry)."""
+    nonfinite_count: int = 0
+    """NaN and infinite elements of θ (first seed)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMeasurements:
+    """One layer: a parameter-owning operation plus what follows it up to the next one."""
+
+    index: int
+    """Position in execution order, from 0."""
+    name: str
+    """Module path; "#2" is appended to the second use of a shared module."""
+    op: str
+    """linear, conv1d … conv3d, conv_transpose*d, embedding, rnn, lstm, gru, attention,
+    matmul, norm, scale or other."""
+    nonlinearity: str | None
+    """torch.nn class name in lower snake case (sigmoid, relu, leaky_relu …) of the activation
+    that follows; None when there is none."""
+    normalization: str | None
+    """batch_norm, layer_norm, group_norm, instance_norm, rms_norm or None."""
+    residual: bool
+    """True when another layer's output is added within this layer."""
+    fan_in: int | None
+    """torch.nn.init's fan_in of the weight; None without one."""
+    fan_out: int | None
+    """torch.nn.init's fan_out of the weight; None without one."""
+    depth: int
+    """Length of the longest chain of layers that ends here, from 1."""
+    output_shape: tuple[int, ...]
+    """With the batch dimension."""
+    activation: ActivationStatistics
+    gradient: GradientStatistics
+    parameters: tuple[ParameterStatistics, ...] = ()
+    spread: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Lowest and highest value over seeds and batches, by dotted statistic name
+    ("gradient.gain", "activation.rms" …)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeedProfile:
+    """One seed's profile over the layers, mean over its batches (same order as `layers`)."""
+
+    loss: float | None
+    gradient_norm: tuple[float | None, ...]
+    """‖∂loss/∂y‖ per layer, geometric mean over the batches."""
+    gradient_gain: tuple[float | None, ...]
+    """Gain per layer, geometric mean over the batches."""
+    activation_rms: tuple[float | None, ...]
+    activation_std: tuple[float | None, ...]
+    correlation: tuple[float | None, ...]
+    weight_gradient_norm: tuple[float | None, ...]
+    """Norm of the gradient of the layer's largest parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """Of one number over its repetitions."""
+
+    p50: float | None
+    p90: float | None
+    max: float | None
+    n: int
+    """Number of finite repetitions."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMeasurements:
+    """Of the whole model."""
+
+    loss: str
+    """The loss that was used, a name of `service.probing.losses`."""
+    loss_guessed: bool
+    """True when the request said auto."""
+    loss_at_start: float | None
+    """Mean over seeds and batches."""
+    chance_loss: float | None
+    """What knowing nothing costs (log C for C classes); None where undefined."""
+    grad_norm: Quantiles
+    """‖gradient of all parameters‖ over seeds and batches."""
+    total_gain: float | None
+    """‖∂loss/∂(first layer's output)‖ / ‖∂loss/∂(last layer's output)‖, geometric mean."""
+    input_grad_norm: float | None
+    """‖∂loss/∂input‖, mean; None for integer inputs."""
+    output_shape: tuple[int, ...]
+    """With the batch dimension."""
+    output_op: str | None
+    """softmax, log_softmax, sigmoid, relu, tanh … when that is the last operation; else None."""
+    nonfinite_loss_count: int = 0
+    """Batches with NaN or infinite loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """One probe."""
+
+    model: ModelMeasurements
+    layers: tuple[LayerMeasurements, ...]
+    seeds: tuple[SeedProfile, ...]
+    notes: tuple[str, ...] = ()
+    """What the reader should know: data_dependent, frozen parameters …"""
+    after_steps: int = 0
+    """Optimizer steps taken before measuring."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRun:
+    """One short training."""
+
+    optimizer: str
+    """sgd or adam."""
+    lr: float
+    """Learning rate."""
+    loss: tuple[float | None, ...]
+    """Training loss at every step."""
+    grad_norm: tuple[float | None, ...]
+    """Total gradient norm at every step."""
+    accuracy: float | None
+    """Share of right answers at the end (classes), 0 … 1."""
+    learned: bool
+    """True when it left chance behind (see `service.probing.trial`)."""
+    progress: float
+    """How much of the way from chance to solved was gone, 0 … 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The short trainings of one model."""
+
+    task: str
+    """What was learned: gaussian_classes, teacher_regression or data."""
+    steps: int
+    """Steps asked for."""
+    runs: tuple[TrialRun, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known once the model is loaded and recorded."""
+
+    format: str
+    """spec or torchscript."""
+    parameters: int
+    """Number of parameter elements."""
+    layers: int
+    """Number of layers found."""
+    recorded: bool
+    """False when only the autograd graph could be used."""
+    torch: str
+    """torch.__version__."""
+    device: str
+    """cpu."""

@@ -1,0 +1,54 @@
+"""What to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a recommendation did when it was applied and measured."""
+
+    verified: bool | None
+    """None when nothing was measured (short training off)."""
+    before: dict[str, Any]
+    after: dict[str, Any]
+    resolved: tuple[str, ...]
+    """Finding codes that went away."""
+    introduced: tuple[str, ...]
+    """Finding codes that appeared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """One change, concrete enough to paste."""
+
+    id: str
+    """r1, r2 … in order of preference."""
+    kind: str
+    """initializer, activation, clipping, normalization, residual, …"""
+    layers: tuple[str, ...]
+    """Layers it changes; empty: the training loop."""
+    title: str
+    why: str
+    resolves: tuple[str, ...]
+    """Finding codes it is meant to cure; empty: good practice."""
+    change: dict[str, Any] = field(default_factory=dict)
+    """The change in numbers: initializer, args, gain; activation; normalization; max_norm …"""
+    patch: tuple[dict[str, Any], ...] | None = None
+    """RFC 6902 operations on the submitted spec; None where not available."""
+    code: str = ""
+    """PyTorch source to paste."""
+    effect: Effect | None = None
+    """None until measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prescription:
+    """The smallest verified set of recommendations that makes the model train."""
+
+    recommendations: tuple[str, ...]
+    verdict_after: str
+    trial: dict[str, Any] | None
+    patched_spec: dict[str, Any] | None

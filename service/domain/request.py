@@ -1,0 +1,62 @@
+"""What a caller asks, after validation: stored with the analysis, read again by the worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.domain.findings import Severity
+from service.domain.probe_plan import ProbePlan
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """The model as submitted."""
+
+    kind: str
+    """spec or artifact."""
+    spec: dict[str, Any] | None = None
+    """kind spec: {"input": …, "layers": […]} exactly as submitted."""
+    artifact_id: str | None = None
+    """kind artifact: "sha256:…" of a stored file."""
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoreRule:
+    """A finding the caller accepts."""
+
+    code: str
+    """Finding code."""
+    layers: str = "*"
+    """Shell-style pattern on layer names (fnmatch)."""
+    reason: str = ""
+
+
+ALL_KINDS: tuple[str, ...] = (
+    "initializer",
+    "activation",
+    "clipping",
+    "normalization",
+    "residual",
+    "regularization",
+    "recurrent_cell",
+    "input_scaling",
+    "loss_scaling",
+    "learning_rate",
+    "pretraining",
+)
+"""Every kind of recommendation (contract)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisRequest:
+    """One request to analyse one model."""
+
+    model: ModelRequest
+    probe: ProbePlan = field(default_factory=ProbePlan)
+    allowed_changes: tuple[str, ...] = ALL_KINDS
+    """Kinds of recommendation the caller can use."""
+    ignore: tuple[IgnoreRule, ...] = ()
+    fail_on: Severity | None = Severity.ERROR
+    """Lowest severity that makes `passed` false; None: never."""
+    labels: dict[str, str] = field(default_factory=dict)

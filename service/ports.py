@@ -1,0 +1,164 @@
+"""The doors of the engine, as Protocols. Adapters live in storage, sandbox and dispatch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from service.domain.analysis import Analysis, Failure, Stage, Status
+from service.domain.measurements import LayerMeasurements, Measurements, ModelFacts, Trial
+from service.domain.model_source import ModelSource
+from service.domain.probe_plan import ProbePlan
+from service.domain.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which analyses a list shows."""
+
+    status: Status | None = None
+    verdict: str | None = None
+    labels: Mapping[str, str] | None = None
+    model_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list, newest first."""
+
+    items: tuple[Analysis, ...]
+    next_cursor: str | None
+    """Opaque; None on the last page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's right to one attempt; every later write is fenced by it."""
+
+    analysis: Analysis
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A stored file."""
+
+    id: str
+    """"sha256:" and 64 hexadecimal digits."""
+    size: int
+    """Bytes."""
+    format: str
+    """torchscript, exported_program, safetensors, npz or unknown; told by content."""
+    created_at: datetime
+
+
+class AnalysisRepository(Protocol):
+    """Analyses and their layer statistics. Every call is one transaction."""
+
+    def add(self, analysis: Analysis) -> None:
+        """Store a new, queued analysis."""
+
+    def get(self, analysis_id: str) -> Analysis:
+        """The analysis with its report, if any. Raises AnalysisNotFound."""
+
+    def status(self, analysis_id: str) -> Status:
+        """Only the status (cheap: waiting callers ask often). Raises AnalysisNotFound."""
+
+    def list(self, where: Filter, *, limit: int, cursor: str | None) -> Page:
+        """Newest first, without reports. Raises InvalidRequest for a bad cursor."""
+
+    def layers(self, analysis_id: str) -> tuple[LayerMeasurements, ...]:
+        """Layer statistics in order; empty until succeeded. Raises AnalysisNotFound."""
+
+    def claim(self, worker: str, *, lease_seconds: float) -> Claim | None:
+        """Take the oldest analysis that is queued or whose lease ran out; None: nothing to do."""
+
+    def heartbeat(self, claim: Claim, *, lease_seconds: float, stage: Stage) -> bool:
+        """Extend the lease and tell the stage; False: the claim is lost or cancelled, stop."""
+
+    def succeed(self, claim: Claim, report: Report) -> bool:
+        """Store the result; False: the claim was lost, nothing was written."""
+
+    def fail(self, claim: Claim, failure: Failure) -> bool:
+        """Store the failure; False: the claim was lost, nothing was written."""
+
+    def cancel(self, analysis_id: str) -> Status:
+        """queued or running → cancelled; returns the status now. Raises AnalysisNotFound."""
+
+    def delete(self, analysis_id: str) -> None:
+        """Remove a final analysis and its layers. Raises AnalysisNotFound."""
+
+    def ready(self) -> bool:
+        """True when the database answers and its schema is current."""
+
+
+class ArtifactStore(Protocol):
+    """Content-addressed files."""
+
+    def put(self, chunks: Iterable[bytes]) -> Artifact:
+        """Store a file once; the same content gives the same id. Raises StorageFull."""
+
+    def get(self, artifact_id: str) -> Artifact:
+        """Raises ArtifactNotFound."""
+
+    def path(self, artifact_id: str) -> Path:
+        """Where the content lies. Raises ArtifactNotFound."""
+
+    def delete(self, artifact_id: str) -> None:
+        """Raises ArtifactNotFound."""
+
+
+class Dispatcher(Protocol):
+    """Tells workers that there is work; carries only the id."""
+
+    def start(self) -> None:
+        """Begin to supervise or connect."""
+
+    def dispatch(self, analysis_id: str) -> None:
+        """Wake a worker. Losing the message only delays: the row is the truth."""
+
+    def stop(self) -> None:
+        """Let workers finish or hand back what they hold, then return."""
+
+    def workers_alive(self) -> int:
+        """How many workers are up."""
+
+
+class ProbeSession(Protocol):
+    """One model, loaded once in one child."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What loading told."""
+
+    def measure(
+        self, changes: tuple[Mapping[str, Any], ...] = (), *, after_steps: int = 0
+    ) -> Measurements:
+        """Probe the model as changed. Raises ProbeFailure."""
+
+    def trial(self, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
+        """Train the model as changed for plan.trial_steps. Raises ProbeFailure."""
+
+    def export(self, changes: tuple[Mapping[str, Any], ...] = ()) -> bytes:
+        """The weights as changed, a safetensors file. Raises ProbeFailure."""
+
+    def peak_memory_mb(self) -> float | None:
+        """Largest resident set of the child so far, MiB."""
+
+
+class Prober(Protocol):
+    """Opens sessions."""
+
+    def open(self, source: ModelSource, plan: ProbePlan) -> AbstractContextManager[ProbeSession]:
+        """Load the model in a fresh child. Raises ProbeFailure, SandboxUnavailable."""
+
+
+class Clock(Protocol):
+    """Time, so that tests can hold it."""
+
+    def now(self) -> datetime:
+        """UTC."""
