@@ -1,0 +1,1 @@
+"""Signal propagation in wide networks at initialization. Standard library only: light to import."""
