@@ -1,0 +1,340 @@
+"""The short training: does the model learn a task that any healthy model learns quickly?
+
+The task is made of the model's own inputs (`service.probing.batches.ClassTask`): K ≤ 10 classes,
+fresh samples at every step, so nothing can be memorised. What is asked back depends on the loss:
+classes → the sample's class at every position of the output; real or binary outputs → the class's
+code, ±1 or 0/1 per output channel, at every position.
+
+Score of a batch, 0 at chance and 1 when solved, before the update that uses it:
+classes (accuracy - 1/K) / (1 - 1/K); binary 2·accuracy - 1; real 1 - loss / loss of the best
+constant; no target 1 - loss / first loss.
+`progress` of a run is its best score averaged over WINDOW steps (clipped to 0 … 1), and it has
+`learned` when progress ≥ LEARNED.
+
+SGD (momentum 0.9) is tried at several rates, Adam at two, the likeliest first; the next rate is
+tried only when none before has learned. A run ends early when it has learned, when the loss is not
+finite or explodes, or when it is at chance and not moving.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from service.domain.errors import NotDifferentiable
+from service.domain.measurements import Trial, TrialRun
+from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
+from service.probing.batches import ClassTask, class_task, generator_for
+from service.probing.losses import Loss, Target
+
+CLASSES = 10
+"""Classes of the task, where the model and its inputs have room for as many."""
+SGD_RATES = (0.03, 0.1, 0.01, 0.003)
+"""Usual learning rates of SGD with momentum 0.9, likeliest first."""
+ADAM_RATES = (1e-3, 3e-3)
+"""Usual learning rates of Adam, likeliest first."""
+WINDOW = 8
+"""Steps over which the score is averaged."""
+LEARNED = 0.6
+"""Score at which a run counts as having learned."""
+
+
+class Trainable(Protocol):
+    """A model that can be trained and put back."""
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """Leaf tensors that require grad, updated in place."""
+
+    @property
+    def buffers(self) -> Mapping[str, Tensor]:
+        """Tensors that forward itself may change, such as running means."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The output for one batch of the recorded size."""
+
+    def reset(self) -> None:
+        """Give parameters and buffers their initial values back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What the model is to answer, and how well it does."""
+
+    loss: Loss
+    """What is minimised."""
+    codes: Tensor
+    """Per class: its index (K,), or its code per output channel (K, channels)."""
+    chance: float | None
+    """Loss of the best constant answer; None: the first loss counts as chance."""
+
+    def target(self, labels: Tensor, output: Tensor) -> Tensor:
+        """The answer for these samples, shaped as the loss wants it."""
+        if self.loss.kind is Target.CLASSES:
+            places = list(output.shape)
+            del places[self.loss.class_dim or 1]
+            return labels.view(-1, *(1 for _ in places[1:])).expand(places)
+        codes = self.codes[labels]
+        dim = _channel_dim(output)
+        shape = [size if at in (0, dim) else 1 for at, size in enumerate(output.shape)]
+        return codes.view(shape).expand_as(output)
+
+    def score(self, output: Tensor, target: Tensor, loss: float, first: float) -> float:
+        """0 at chance, 1 when solved (see the module's docstring); may be negative."""
+        if self.loss.kind is Target.CLASSES:
+            right = output.argmax(self.loss.class_dim or 1).eq(target).float().mean().item()
+            lucky = 1.0 / len(self.codes)
+            return (right - lucky) / (1.0 - lucky)
+        if self.loss.kind is Target.BINARY:
+            edge = 0.5 if self.loss.name == "bce" else 0.0
+            return 2.0 * (output > edge).eq(target > 0.5).float().mean().item() - 1.0
+        chance = self.chance if self.chance is not None else first
+        return 1.0 - loss / chance if chance > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What every run of one trial is taught: the same batches in the same order."""
+
+    task: ClassTask
+    """The inputs and their classes."""
+    goal: Goal
+    """The answers asked for."""
+    batch_size: int
+    """Samples per step, ≥ 1."""
+    steps: int
+    """Longest run, ≥ 0."""
+    seed: int
+    """Root of all randomness."""
+
+
+def run(
+    model: Trainable,
+    plan: ProbePlan,
+    inputs: tuple[InputPlan, ...],
+    loss: Loss,
+    *,
+    batch_size: int,
+    dtype: torch.dtype = torch.float32,
+) -> Trial:
+    """Train `model` for at most plan.trial_steps at each rate and put it back.
+
+    `inputs`, `batch_size` and `dtype` (of floating inputs) are those the model was recorded with.
+    The numbers depend on the model and plan.seed alone. Raises NotDifferentiable when no gradient
+    reaches a parameter.
+    """
+    try:
+        course = _course(model, plan, inputs, loss, batch_size=batch_size, dtype=dtype)
+        runs = [
+            each
+            for attempts in _attempts(plan)
+            for each in _first_to_learn(model, course, attempts)
+        ]
+    finally:
+        model.reset()
+    name = "gaussian_classes" if loss.kind is Target.CLASSES else "code_regression"
+    return Trial(name, plan.trial_steps, tuple(runs))
+
+
+def _attempts(plan: ProbePlan) -> tuple[tuple[OptimizerPlan, ...], ...]:
+    """One group per optimizer, each in the order it is tried."""
+    if plan.optimizer is not None:
+        return ((plan.optimizer,),)
+    return (
+        tuple(OptimizerPlan("sgd", rate, momentum=0.9) for rate in SGD_RATES),
+        tuple(OptimizerPlan("adam", rate) for rate in ADAM_RATES),
+    )
+
+
+def _first_to_learn(
+    model: Trainable, course: Course, attempts: tuple[OptimizerPlan, ...]
+) -> Iterator[TrialRun]:
+    for attempt in attempts:
+        done = _train(model, course, attempt)
+        yield done
+        if done.learned:
+            return
+
+
+def _course(
+    model: Trainable,
+    plan: ProbePlan,
+    inputs: tuple[InputPlan, ...],
+    loss: Loss,
+    *,
+    batch_size: int,
+    dtype: torch.dtype,
+) -> Course:
+    """Draw the task once; the codes lie within the range that the output can take."""
+    classes = CLASSES if loss.classes is None else min(CLASSES, loss.classes)
+    task = class_task(inputs, classes, generator_for(plan.seed, "trial", "classes"), dtype)
+    model.reset()
+    shown, _ = task.draw(batch_size, generator_for(plan.seed, "trial", "range"))
+    output = model.forward(*shown)
+    if not output.requires_grad:
+        raise NotDifferentiable("the output does not depend on any parameter through gradients")
+    goal = _goal(loss, task.classes, output.detach(), generator_for(plan.seed, "trial", "codes"))
+    return Course(task, goal, batch_size, plan.trial_steps, plan.seed)
+
+
+def _goal(loss: Loss, classes: int, output: Tensor, generator: torch.Generator) -> Goal:
+    if loss.kind is Target.CLASSES:
+        return Goal(loss, torch.arange(classes), math.log(classes))
+    low = 0.0 if loss.kind is Target.BINARY or bool((output >= 0).all()) else -1.0
+    codes = _codes(classes, output, low, generator)
+    if loss.kind is Target.NOTHING:
+        return Goal(loss, codes, None)
+    return Goal(loss, codes, loss.compute(torch.full_like(codes, (low + 1.0) / 2.0), codes).item())
+
+
+def _codes(classes: int, output: Tensor, low: float, generator: torch.Generator) -> Tensor:
+    """(classes, channels): in every channel half the classes have `low` and half have 1."""
+    channels = output.shape[_channel_dim(output)] if output.dim() > 1 else 1
+    order = torch.rand((classes, channels), generator=generator).argsort(0).argsort(0)
+    return torch.where(order < classes // 2, low, 1.0).to(output.dtype)
+
+
+def _channel_dim(output: Tensor) -> int:
+    return 2 if output.dim() == 3 else min(1, output.dim() - 1)
+
+
+def _train(model: Trainable, course: Course, attempt: OptimizerPlan) -> TrialRun:
+    losses: list[float] = []
+    norms: list[float] = []
+    scores: list[float] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(course.seed)
+        for loss, norm, score in islice(_steps(model, course, attempt), course.steps):
+            losses.append(loss)
+            norms.append(norm)
+            scores.append(score)
+            if _is_over(losses, scores):
+                break
+    progress = _progress(scores)
+    is_class = course.goal.loss.kind is Target.CLASSES
+    return TrialRun(
+        optimizer=attempt.name,
+        lr=attempt.lr,
+        loss=tuple(_finite(loss) for loss in losses),
+        grad_norm=tuple(_finite(norm) for norm in norms),
+        accuracy=_accuracy(scores, course.task.classes) if is_class and scores else None,
+        learned=progress >= LEARNED,
+        progress=progress,
+    )
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _is_over(losses: list[float], scores: list[float]) -> bool:
+    return not math.isfinite(losses[-1]) or _recent(scores) >= LEARNED
+
+
+def _recent(scores: list[float]) -> float:
+    return sum(scores[-WINDOW:]) / WINDOW if len(scores) >= WINDOW else 0.0
+
+
+def _progress(scores: list[float]) -> float:
+    best = max((_recent(scores[:end]) for end in range(1, len(scores) + 1)), default=0.0)
+    return min(max(best, 0.0), 1.0)
+
+
+def _accuracy(scores: list[float], classes: int) -> float:
+    recent = scores[-WINDOW:]
+    lucky = 1.0 / classes
+    return lucky + (1.0 - lucky) * sum(recent) / len(recent)
+
+
+def _steps(
+    model: Trainable, course: Course, attempt: OptimizerPlan
+) -> Iterator[tuple[float, float, float]]:
+    """Loss, total gradient norm and score of each batch, before it is learned from."""
+    model.reset()
+    parameters = list(model.parameters.values())
+    update = updates(parameters, attempt)
+    generator = generator_for(course.seed, "trial", "batches")
+    goal, first = course.goal, math.nan
+    while True:
+        inputs, labels = course.task.draw(course.batch_size, generator)
+        output = model.forward(*inputs)
+        target = goal.target(labels, output)
+        loss = goal.loss.compute(output, target)
+        value = loss.item()
+        first = value if math.isnan(first) else first
+        gradients = list(
+            torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        )
+        yield value, total_norm(gradients).item(), goal.score(output.detach(), target, value, first)
+        update(gradients)
+
+
+Update = Callable[[list[Tensor]], None]
+"""Takes the gradients (which it may overwrite) and changes the parameters."""
+
+
+def updates(parameters: list[Tensor], plan: OptimizerPlan) -> Update:
+    """torch.optim's SGD, Adam or AdamW, with clip_grad_norm_ before it when the plan says so.
+
+    Written out because the first use of torch.optim imports the compiler, a second or more.
+    """
+    step = (_sgd if plan.name == "sgd" else _adam)(parameters, plan)
+
+    @torch.no_grad()
+    def update(gradients: list[Tensor]) -> None:
+        if plan.clip_norm is not None:
+            norm = total_norm(gradients)
+            torch._foreach_mul_(gradients, (plan.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        step(gradients)
+
+    return update
+
+
+def total_norm(gradients: list[Tensor]) -> Tensor:
+    """Euclidean norm of all elements together, a scalar."""
+    norms: list[Tensor] = list(torch._foreach_norm(gradients))
+    return torch.linalg.vector_norm(torch.stack(norms))
+
+
+def _sgd(parameters: list[Tensor], plan: OptimizerPlan) -> Update:
+    """torch.optim.SGD's rule."""
+    velocity = [torch.zeros_like(parameter) for parameter in parameters]
+
+    def update(gradients: list[Tensor]) -> None:
+        if plan.weight_decay:
+            torch._foreach_add_(gradients, parameters, alpha=plan.weight_decay)
+        torch._foreach_mul_(velocity, plan.momentum)
+        torch._foreach_add_(velocity, gradients)
+        torch._foreach_add_(parameters, velocity, alpha=-plan.lr)
+
+    return update
+
+
+def _adam(parameters: list[Tensor], plan: OptimizerPlan) -> Update:
+    """torch.optim.Adam's rule (betas 0.9 and 0.999, eps 1e-8); AdamW's for name "adamw"."""
+    first = [torch.zeros_like(parameter) for parameter in parameters]
+    second = [torch.zeros_like(parameter) for parameter in parameters]
+    step = 0
+
+    def update(gradients: list[Tensor]) -> None:
+        nonlocal step
+        step += 1
+        if plan.weight_decay and plan.name == "adamw":
+            torch._foreach_mul_(parameters, 1.0 - plan.lr * plan.weight_decay)
+        elif plan.weight_decay:
+            torch._foreach_add_(gradients, parameters, alpha=plan.weight_decay)
+        torch._foreach_lerp_(first, gradients, 1.0 - 0.9)
+        torch._foreach_mul_(second, 0.999)
+        torch._foreach_addcmul_(second, gradients, gradients, 1.0 - 0.999)
+        scale = torch._foreach_sqrt(second)
+        torch._foreach_div_(scale, math.sqrt(1.0 - 0.999**step))
+        torch._foreach_add_(scale, 1e-8)
+        torch._foreach_addcdiv_(parameters, first, scale, -plan.lr / (1.0 - 0.9**step))
+
+    return update
