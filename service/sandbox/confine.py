@@ -1,0 +1,73 @@
+"""What a child does between the fork and its first message: everything that can be given up is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import signal
+import sys
+from dataclasses import dataclass
+
+from service.sandbox import linux
+from service.sandbox.limits import MIB, Limits
+
+MODEL_FD = 3
+CHANNEL_FD = 4
+OUTPUT_FD = 5
+_FIRST_FORBIDDEN_FD = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """What a child keeps, as numbered in the process that forks it."""
+
+    channel: int
+    """Connected to the worker."""
+    output: int
+    """The output file."""
+    model: int | None
+    """The model file, open for reading; None: the model is a spec."""
+
+
+def confine(parent: int, descriptors: Descriptors, limits: Limits) -> None:
+    """Cut this freshly forked process off from everything but its descriptors. Raises OSError."""
+    os.setsid()
+    _die_with(parent)
+    _keep_only(descriptors)
+    _limit(limits)
+    linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)
+
+
+def _die_with(parent: int) -> None:
+    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise OSError("the zygote is gone")
+
+
+def _keep_only(descriptors: Descriptors) -> None:
+    """Move the kept descriptors to their fixed numbers and close all others, 0, 1, 2 included."""
+    targets = {CHANNEL_FD: descriptors.channel, OUTPUT_FD: descriptors.output}
+    if descriptors.model is not None:
+        targets[MODEL_FD] = descriptors.model
+    # First out of the way of the fixed numbers, then onto them.
+    parked = {
+        target: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _FIRST_FORBIDDEN_FD)
+        for target, source in targets.items()
+    }
+    os.closerange(0, _FIRST_FORBIDDEN_FD)
+    for target, source in parked.items():
+        os.dup2(source, target, inheritable=False)
+    os.closerange(_FIRST_FORBIDDEN_FD, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    sys.stdin = sys.stdout = sys.stderr = None
+
+
+def _limit(limits: Limits) -> None:
+    space = linux.address_space_bytes() + limits.memory_mb * MIB
+    resource.setrlimit(resource.RLIMIT_AS, (space, space))
+    # Past the soft limit SIGXCPU tells what happened; past the hard one SIGKILL ends it anyway.
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limits.output_bytes, limits.output_bytes))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits.open_files, limits.open_files))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,0 +1,197 @@
+"""`ports.Prober` behind the wall: one confined, single-use child per session."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from service.domain.errors import (
+    ArtifactNotFound,
+    InternalError,
+    ProbeCrashed,
+    SandboxUnavailable,
+)
+from service.domain.model_source import ArtifactSource, ModelSource, SpecSource
+from service.domain.probe_plan import ProbePlan
+from service.ports import ProbeSession
+from service.probe_protocol import Open
+from service.sandbox.confine import Descriptors
+from service.sandbox.control import Closed, Start
+from service.sandbox.launcher import Child, Zygote, ZygoteFailed
+from service.sandbox.limits import Limits
+from service.sandbox.session import ChildSession
+
+
+class ZygoteProber:
+    """Opens sessions, one at a time; keeps one zygote warm and replaces it when it is worn."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        entry: str,
+        warm_up: str,
+        open_artifact: Callable[[str], Path],
+        *,
+        threads: int = 1,
+        run_uploads_unsealed: bool = False,
+    ) -> None:
+        """entry, warm_up: "package.module:function", run in the child and in the zygote.
+
+        open_artifact: artifact id → its file, or ArtifactNotFound. threads: what a child may
+        raise, cores ÷ workers. run_uploads_unsealed: on a host that cannot seal, run uploaded
+        models all the same; they can then read and write whatever the worker can.
+        """
+        self._limits = limits
+        self._start = Start(entry=entry, warm_up=warm_up, limits=limits)
+        self._open_artifact = open_artifact
+        self._threads = threads
+        self._run_uploads_unsealed = run_uploads_unsealed
+        self._zygote: Zygote | None = None
+        self._jobs = 0
+        self._turn = threading.Lock()
+        self._aborting = threading.Lock()
+        self._opening = False
+        self._abort_wanted = False
+        self._session: ChildSession | None = None
+
+    def start(self) -> None:
+        """Warm up now rather than with the first session. Raises InternalError."""
+        with self._turn:
+            self._warm_zygote()
+
+    def why_uploads_are_refused(self) -> str | None:
+        """Why this host cannot run uploaded models; None: it can. Raises InternalError."""
+        with self._turn:
+            unsealable = self._warm_zygote().unsealable
+        return None if self._run_uploads_unsealed else unsealable
+
+    @contextlib.contextmanager
+    def open(self, source: ModelSource, plan: ProbePlan) -> Iterator[ProbeSession]:
+        """Load the model in a fresh child.
+
+        Raises ProbeFailure, SandboxUnavailable, ArtifactNotFound; RuntimeError while another
+        session is open.
+        """
+        with self._one_at_a_time(), contextlib.ExitStack() as stack:
+            self._expect_abort(True)
+            stack.callback(self._expect_abort, False)
+            session = self._begin(source, stack)
+            session.start(_opening(source, plan, self._threads))
+            yield session
+
+    def abort(self) -> None:
+        """End the open session's child at once, from any thread; nothing open: nothing happens.
+
+        The session's ask under way, or the opening, raises ProbeCrashed.
+        """
+        with self._aborting:
+            self._abort_wanted = self._opening
+            if self._session is not None:
+                self._session.abort()
+
+    def close(self) -> None:
+        """End the zygote, and with it a session's child that is open in another thread."""
+        self.abort()
+        with self._turn:
+            self._drop_zygote()
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        if not self._turn.acquire(blocking=False):
+            raise RuntimeError("one session at a time")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _begin(self, source: ModelSource, stack: contextlib.ExitStack) -> ChildSession:
+        """Fork and connect; whatever is opened is closed with the stack."""
+        model = self._model(source, stack)
+        output = stack.enter_context(_output_file())
+        ours, theirs = socket.socketpair()
+        stack.enter_context(ours)
+        with theirs:
+            child = self._fork(Descriptors(theirs.fileno(), output, model))
+        stack.callback(self._finish, child)
+        session = ChildSession(child, ours, output, self._limits)
+        self._attach(session)
+        return session
+
+    def _model(self, source: ModelSource, stack: contextlib.ExitStack) -> int | None:
+        if isinstance(source, SpecSource):
+            return None
+        unsealable = self._warm_zygote().unsealable
+        if unsealable is not None and not self._run_uploads_unsealed:
+            raise SandboxUnavailable(f"this host cannot seal a probe: {unsealable}")
+        try:
+            return stack.enter_context(self._open_artifact(source.artifact_id).open("rb")).fileno()
+        except FileNotFoundError as error:
+            raise ArtifactNotFound(f"the file of {source.artifact_id} is gone") from error
+
+    def _fork(self, descriptors: Descriptors) -> Child:
+        """A zygote that died since the last job is replaced; one that dies twice is a fault."""
+        try:
+            return self._warm_zygote().fork(descriptors)
+        except ZygoteFailed:
+            self._drop_zygote()
+        try:
+            return self._warm_zygote().fork(descriptors)
+        except ZygoteFailed as error:
+            self._drop_zygote()
+            raise InternalError(f"the probe's process could not be forked: {error}") from error
+
+    def _warm_zygote(self) -> Zygote:
+        if self._jobs >= self._limits.jobs_per_zygote:
+            self._drop_zygote()
+        if self._zygote is None:
+            try:
+                self._zygote = Zygote(self._start)
+            except ZygoteFailed as error:
+                raise InternalError(f"the probe's zygote did not start: {error}") from error
+        return self._zygote
+
+    def _drop_zygote(self) -> None:
+        if self._zygote is not None:
+            self._zygote.close()
+        self._zygote = None
+        self._jobs = 0
+
+    def _finish(self, child: Child) -> None:
+        """End the child, whatever state it is in, and see it buried."""
+        with self._aborting:
+            self._session = None
+        self._jobs += 1
+        child.kill()
+        try:
+            child.wait(self._limits.answer_seconds)
+        except (Closed, TimeoutError):
+            self._drop_zygote()
+        child.close()
+
+    def _expect_abort(self, expected: bool) -> None:
+        with self._aborting:
+            self._opening = expected
+            self._abort_wanted = False
+
+    def _attach(self, session: ChildSession) -> None:
+        with self._aborting:
+            if self._abort_wanted:
+                raise ProbeCrashed("the probe was aborted")
+            self._session = session
+
+
+@contextlib.contextmanager
+def _output_file() -> Iterator[int]:
+    """A file without a name, gone with the session."""
+    with tempfile.TemporaryFile() as file:
+        yield file.fileno()
+
+
+def _opening(source: ModelSource, plan: ProbePlan, threads: int) -> Open:
+    if isinstance(source, ArtifactSource):
+        return Open(plan=plan, format=source.format, threads=threads)
+    return Open(plan=plan, architecture=source.architecture, threads=threads)
