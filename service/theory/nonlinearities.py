@@ -104,7 +104,7 @@ _COVERED = _table(
     Nonlinearity("identity", lambda x: x, lambda _: 1.0),
     Nonlinearity("tanh", math.tanh, lambda x: 1.0 - math.tanh(x) ** 2),
     Nonlinearity("sigmoid", _sigmoid, lambda x: _sigmoid(x) * _sigmoid(-x)),
-    Nonlinearity("log_sigmoid", lambda x: -_softplus(-x), lambda x: _sigmoid(-x)),
+    Nonlinearity("logsigmoid", lambda x: -_softplus(-x), lambda x: _sigmoid(-x)),
     Nonlinearity("softplus", _softplus, _sigmoid),
     Nonlinearity("softsign", lambda x: x / (1 + abs(x)), lambda x: (1 + abs(x)) ** -2, (0.0,)),
     Nonlinearity(

@@ -26,7 +26,7 @@ from service.theory.propagation import chi_1, chi_parallel, depth_scale, next_va
 NAMES = [
     "tanh",
     "sigmoid",
-    "log_sigmoid",
+    "logsigmoid",
     "softplus",
     "softsign",
     "gelu",
@@ -83,7 +83,7 @@ def test_half_stable_points_keep_signal_and_gradient(name: str) -> None:
     assert chi_parallel(phi(name), point.q, weight) == pytest.approx(1, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["sigmoid", "softplus", "log_sigmoid", "hardsigmoid", "swiglu"])
+@pytest.mark.parametrize("name", ["sigmoid", "softplus", "logsigmoid", "hardsigmoid", "swiglu"])
 def test_no_critical_point(name: str) -> None:
     assert critical_point(name) is None
 
@@ -123,7 +123,7 @@ def test_depth_scale_limits() -> None:
 @settings(deadline=None, max_examples=50, derandomize=True)
 @given(st.sampled_from(NAMES), st.floats(1e-3, 1e3))
 def test_moments_agree_with_a_fine_sum(name: str, q: float) -> None:
-    step, reach = 4e-3, 10.0
+    step, reach = 1e-3, 10.0
     z = [-reach + step * (i + 0.5) for i in range(int(2 * reach / step))]
     density = [step * math.exp(-0.5 * v * v) / math.sqrt(2 * math.pi) for v in z]
     value, root = phi(name), math.sqrt(q)
@@ -134,7 +134,7 @@ def test_moments_agree_with_a_fine_sum(name: str, q: float) -> None:
         sum(w * f * f for w, f in zip(density, map(value.derivative, x), strict=True)),
     ]
     exact = [mean(value, q), mean_square(value, q), mean_square_derivative(value, q)]
-    assert exact == pytest.approx(sums, rel=2e-3, abs=1e-6)
+    assert exact == pytest.approx(sums, rel=1e-4, abs=1e-3)
 
 
 @settings(deadline=None, derandomize=True)
