@@ -299,7 +299,8 @@ def updates(parameters: list[Tensor], plan: OptimizerPlan) -> Update:
 def total_norm(gradients: list[Tensor]) -> Tensor:
     """Euclidean norm of all elements together, a scalar."""
     norms: list[Tensor] = list(torch._foreach_norm(gradients))
-    return torch.linalg.vector_norm(torch.stack(norms))
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return total
 
 
 def _sgd(parameters: list[Tensor], plan: OptimizerPlan) -> Update:

@@ -1,0 +1,184 @@
+"""What runs in the sealed child: read a message, do it, answer with one frame.
+
+Torch's own threads are raised only here, after the fork: threads that exist before would not
+survive it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+from typing import IO
+
+import torch
+
+from service import probe_protocol as protocol
+from service.domain.architecture import Architecture, InitCall, LayerNode
+from service.domain.errors import InternalError, ProbeFailure, ProbeOutOfMemory
+from service.domain.probe_plan import InputPlan, ProbePlan
+from service.probing.loaders.torchscript import plain_executor
+from service.probing.session import Session
+from service.probing.trace import first_lines
+
+ASK_LIMIT = 256 * 1024 * 1024
+"""Bytes of one message from the worker, who is trusted: a bound against nonsense only."""
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc", "out of memory")
+
+
+def serve(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
+    """Answer messages until the worker hangs up or something fails."""
+    session: Session | None = None
+    with os.fdopen(channel_fd, "r+b", buffering=0) as channel:
+        while (ask := _next(channel)) is not None:
+            try:
+                if isinstance(ask, protocol.Open):
+                    session = _open(ask, model_fd)
+                    reply: protocol.Reply = protocol.Opened(session.facts(), _peak_mb())
+                else:
+                    reply = _do(session, ask, output_fd)
+            except (ProbeFailure, MemoryError, RuntimeError) as error:
+                failure = _as_failure(error)
+                _send(channel, protocol.Failed(failure.code, failure.detail))
+                return
+            _send(channel, reply)
+
+
+def warm_up() -> None:
+    """One whole job before the first fork, so that no child imports a module or warms a cache.
+
+    A small model as spec and as TorchScript: load, record, measure, settle, train, export.
+    """
+    torch.set_num_threads(1)
+    plan = ProbePlan(batch_size=4, batches=2, seeds=2, trial_steps=2)
+    _whole_job(Session.open(plan, _small_architecture(), None))
+    plain_executor()
+    module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(module), file)
+    file.seek(0)
+    inputs = (InputPlan((4,)),)
+    plan = ProbePlan(inputs=inputs, batch_size=4, batches=2, seeds=1, trial_steps=2)
+    _whole_job(Session.open(plan, None, file))
+
+
+def _whole_job(session: Session) -> None:
+    facts = protocol.encode(protocol.Opened(session.facts()))
+    measured = protocol.encode(protocol.Measured(session.measure()))
+    settled = protocol.encode(protocol.Measured(session.measure(after_steps=1)))
+    trained = protocol.encode(protocol.Trained(session.trial()))
+    session.export(io.BytesIO())
+    for frame in (facts, measured, settled, trained):
+        protocol.decode_reply(frame[protocol.HEADER.size :])
+
+
+def _small_architecture() -> Architecture:
+    def node(
+        name: str,
+        kind: str,
+        args: dict[str, object],
+        given: str,
+        shape: tuple[int, ...],
+        parameters: dict[str, tuple[int, ...]],
+        init: dict[str, InitCall] | None = None,
+    ) -> LayerNode:
+        return LayerNode(name, kind, args, (given,), init or {}, shape, "float32", parameters, "")
+
+    return Architecture(
+        (1, 6, 6),
+        "float32",
+        (
+            node(
+                "conv",
+                "Conv2d",
+                {"in_channels": 1, "out_channels": 2, "kernel_size": 3},
+                "input",
+                (2, 4, 4),
+                {"weight": (2, 1, 3, 3), "bias": (2,)},
+            ),
+            node(
+                "norm",
+                "BatchNorm2d",
+                {"num_features": 2},
+                "conv",
+                (2, 4, 4),
+                {"weight": (2,), "bias": (2,)},
+            ),
+            node("act", "ReLU", {}, "norm", (2, 4, 4), {}),
+            node("flat", "Flatten", {}, "act", (32,), {}),
+            node("drop", "Dropout", {"p": 0.1}, "flat", (32,), {}),
+            node(
+                "head",
+                "Linear",
+                {"in_features": 32, "out_features": 3},
+                "drop",
+                (3,),
+                {"weight": (3, 32), "bias": (3,)},
+                {"weight": InitCall("kaiming_normal_", {"nonlinearity": "relu"})},
+            ),
+        ),
+    )
+
+
+def _open(ask: protocol.Open, model_fd: int | None) -> Session:
+    torch.set_num_threads(max(1, ask.threads))
+    file: IO[bytes] | None = None
+    if ask.architecture is None and model_fd is not None:
+        file = os.fdopen(model_fd, "rb", closefd=False)
+    return Session.open(ask.plan, ask.architecture, file)
+
+
+def _do(session: Session | None, ask: protocol.Ask, output_fd: int) -> protocol.Reply:
+    if session is None:
+        raise InternalError("no model was opened")
+    if isinstance(ask, protocol.Measure):
+        measurements = session.measure(ask.changes, after_steps=ask.after_steps)
+        return protocol.Measured(measurements, _peak_mb())
+    if isinstance(ask, protocol.Train):
+        return protocol.Trained(session.trial(ask.changes), _peak_mb())
+    if isinstance(ask, protocol.Export):
+        with os.fdopen(output_fd, "wb", closefd=False) as output:
+            output.seek(0)
+            output.truncate()
+            return protocol.Exported(session.export(output, ask.changes), _peak_mb())
+    raise InternalError(f"unexpected message {type(ask).__name__}")
+
+
+def _as_failure(error: Exception) -> ProbeFailure:
+    if isinstance(error, ProbeFailure):
+        if not any(sign in error.detail for sign in _NO_MEMORY):
+            return error
+    elif not isinstance(error, MemoryError) and not any(sign in str(error) for sign in _NO_MEMORY):
+        return InternalError(first_lines(error))
+    return ProbeOutOfMemory(
+        f"the probe asked for more memory than it may have: {first_lines(error)}"
+    )
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _next(channel: IO[bytes]) -> protocol.Ask | None:
+    header = _exactly(channel, protocol.HEADER.size)
+    if header is None:
+        return None
+    body = _exactly(channel, protocol.frame_length(header, ASK_LIMIT))
+    return None if body is None else protocol.decode_ask(body)
+
+
+def _exactly(channel: IO[bytes], size: int) -> bytes | None:
+    parts = []
+    while size:
+        part = channel.read(size)
+        if not part:
+            return None
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _send(channel: IO[bytes], reply: protocol.Reply) -> None:
+    view = memoryview(protocol.encode(reply))
+    while view:
+        view = view[channel.write(view) or 0 :]

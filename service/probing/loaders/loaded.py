@@ -1,0 +1,60 @@
+"""What every loader answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to be recorded."""
+
+    format: str
+    """spec or torchscript."""
+    module: nn.Module
+    """Called with the inputs."""
+    parameters: dict[str, Tensor]
+    """By name, as in named_parameters(); every floating-point one requires gradients."""
+    buffers: dict[str, Tensor]
+    """By name, as in named_buffers()."""
+    frozen: frozenset[str] = frozenset()
+    """Parameters that came with requires_grad=False (measured as trainable all the same)."""
+    fresh: Callable[[], dict[str, Tensor]] | None = None
+    """Draws another initialization from torch's generator: values by parameter name; None where
+    the file fixes them."""
+
+
+def loaded(
+    format: str,  # noqa: A002 - the wire's own word
+    module: nn.Module,
+    *,
+    mode: str,
+    dtype: torch.dtype,
+    fresh: Callable[[], dict[str, Tensor]] | None = None,
+) -> LoadedModel:
+    """Cast to `dtype`, set train or eval mode ("as_saved" leaves it), let every parameter learn."""
+    module.to(dtype)
+    if mode != "as_saved":
+        module.train(mode == "train")
+    parameters = dict(named(module.named_parameters()))
+    frozen = frozenset(
+        name
+        for name, value in parameters.items()
+        if not value.requires_grad and value.is_floating_point()
+    )
+    for name in frozen:
+        parameters[name].requires_grad_(True)
+    learnable = {name: value for name, value in parameters.items() if value.requires_grad}
+    buffers = dict(named(module.named_buffers()))
+    rest = {name: value for name, value in parameters.items() if name not in learnable}
+    return LoadedModel(format, module, learnable, {**buffers, **rest}, frozen, fresh)
+
+
+def named(pairs: Any) -> list[tuple[str, Tensor]]:
+    """Name and tensor, ScriptModules' own iterators included."""
+    return [(str(name), tensor) for name, tensor in pairs]

@@ -1,0 +1,236 @@
+"""Watches a recorded graph run: statistics of every layer, forward and backward.
+
+Taps are nodes inserted into a copy of the graph: they look at a tensor as it passes and hook its
+gradient. The graph itself computes what it always computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, fx, nn
+
+from service.probing import reductions
+from service.probing.layering import Layer
+from service.probing.trace import Recording
+
+
+@dataclass(slots=True)
+class LayerRecord:
+    """What one layer showed over the batches of one seed; one entry per batch."""
+
+    numbers: dict[str, list[float | None]] = field(default_factory=lambda: defaultdict(list))
+    """By dotted statistic name."""
+    nonfinite_activation: int = 0
+    nonfinite_gradient: int = 0
+    active: Tensor | None = None
+    """Units that were nonzero in any batch, bool (units,)."""
+    sample_gains: list[Tensor] = field(default_factory=list)
+    """Gain per sample, (B,) float64 per batch."""
+    output_shape: tuple[int, ...] = ()
+
+
+class Watch:
+    """Collects the statistics of one seed's batches."""
+
+    def __init__(self, layers: tuple[Layer, ...]) -> None:
+        self.layers = layers
+        self.records = [LayerRecord() for _ in layers]
+        self._at_output: dict[int, Tensor] = {}
+        self._at_entry: dict[int, Tensor] = {}
+        self._norm_at_output: dict[int, float | None] = {}
+        self._norm_at_entry: dict[int, float | None] = {}
+        self.entry_is_output: dict[int, int] = {}
+        """Layers whose data input is another layer's output that nobody else reads."""
+
+    def output(self, index: int, tensor: Tensor) -> None:
+        """A layer's output passes."""
+        self._forward(index, tensor)
+        if tensor.requires_grad:
+            tensor.register_hook(lambda gradient: self._backward(index, gradient))
+
+    def saturation(self, index: int, tensor: Tensor) -> None:
+        """The output of a layer's activation passes."""
+        region = self.layers[index].flat_region
+        if region is not None:
+            (share,) = reductions.fractions(tensor, region)
+            self.records[index].numbers["activation.saturated_fraction"].append(share)
+
+    def entry(self, index: int, tensor: Tensor) -> Tensor:
+        """A layer's data input passes; a view of its own, so that its gradient is the layer's
+        alone where others read the same tensor."""
+        own = tensor.view_as(tensor)
+        if own.requires_grad:
+            own.register_hook(lambda gradient: self._arrives(index, gradient))
+        return own
+
+    def finish_batch(self) -> None:
+        """After the backward pass: turn the gradients' norms into gains."""
+        for layer, record in zip(self.layers, self.records, strict=True):
+            source = self.entry_is_output.get(layer.index)
+            norms, samples = (
+                (self._norm_at_entry, self._at_entry)
+                if source is None
+                else (self._norm_at_output, self._at_output)
+            )
+            at = layer.index if source is None else source
+            above, below = self._norm_at_output.get(layer.index), norms.get(at)
+            gain = below / above if above and below is not None else None
+            record.numbers["gradient.gain"].append(gain)
+            tops, bottoms = self._at_output.get(layer.index), samples.get(at)
+            if tops is not None and bottoms is not None and tops.shape == bottoms.shape:
+                ratios = bottoms / tops
+                record.sample_gains.append(ratios[ratios.isfinite()])
+        for seen in (self._at_output, self._at_entry, self._norm_at_output, self._norm_at_entry):
+            seen.clear()
+
+    def _forward(self, index: int, tensor: Tensor) -> None:
+        layer, record = self.layers[index], self.records[index]
+        value = tensor.detach()
+        size = reductions.size_of(value)
+        record.output_shape = tuple(value.shape)
+        record.nonfinite_activation += size.nonfinite
+        numbers = record.numbers
+        numbers["activation.mean"].append(size.mean)
+        numbers["activation.std"].append(reductions.std_of(value, size))
+        numbers["activation.rms"].append(size.rms)
+        numbers["activation.abs_max"].append(size.abs_max)
+        zeros = reductions.zero_fraction(value)
+        numbers["activation.zero_fraction"].append(zeros)
+        numbers["activation.correlation"].append(
+            reductions.correlation_of(value) if size.norm else None
+        )
+        active = (
+            reductions.active_units(value, layer.unit_dim)
+            if zeros > 0
+            else torch.ones(_units(value, layer.unit_dim), dtype=torch.bool)
+        )
+        record.active = active if record.active is None else record.active | active
+
+    def _backward(self, index: int, gradient: Tensor) -> None:
+        record = self.records[index]
+        size = reductions.size_of(gradient)
+        record.nonfinite_gradient += size.nonfinite
+        numbers = record.numbers
+        numbers["gradient.rms"].append(size.rms)
+        numbers["gradient.norm"].append(size.norm)
+        numbers["gradient.abs_max"].append(size.abs_max)
+        numbers["gradient.zero_fraction"].append(reductions.zero_fraction(gradient))
+        numbers["gradient.underflow_fraction_fp16"].append(reductions.underflow_fraction(gradient))
+        self._norm_at_output[index] = size.norm
+        if size.norm is not None:
+            self._at_output[index] = reductions.sample_norms(gradient)
+
+    def _arrives(self, index: int, gradient: Tensor) -> None:
+        size = reductions.size_of(gradient)
+        self._norm_at_entry[index] = size.norm
+        if size.norm is not None:
+            self._at_entry[index] = reductions.sample_norms(gradient)
+
+
+class _Tap(nn.Module):
+    """A node that shows a tensor to a function and passes on what it answers (or the tensor)."""
+
+    def __init__(self, show: Callable[[Tensor], Tensor | None]) -> None:
+        super().__init__()
+        self._show = show
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        shown = self._show(tensor)
+        return tensor if shown is None else shown
+
+
+class Observed:
+    """A recording with taps in it."""
+
+    def __init__(self, recording: Recording, layers: tuple[Layer, ...]) -> None:
+        self.layers = layers
+        self.watch = Watch(layers)
+        self._tap(recording, layers)
+
+    def _tap(self, recording: Recording, layers: tuple[Layer, ...]) -> None:
+        copies: dict[fx.Node, fx.Node] = {}
+        self._graph = fx.Graph()
+        self._graph.output(self._graph.graph_copy(recording.module.graph, copies))
+        self._root = _sharing(recording.module)
+        self.watch.entry_is_output = {}
+        outputs = {layer.output: layer.index for layer in layers}
+        for layer in layers:
+            entry = layer.entry
+            if entry is not None and entry in outputs:
+                if set(entry.users) == set(layer.entry_users):
+                    self.watch.entry_is_output[layer.index] = outputs[entry]
+            self._tap_layer(layer, copies)
+        self.module = fx.GraphModule(self._root, self._graph)
+
+    def restart(self) -> list[LayerRecord]:
+        """A new seed begins: fresh records, which the next batches fill."""
+        self.watch.records = [LayerRecord() for _ in self.layers]
+        return self.watch.records
+
+    def follow(self, path: tuple[Recording, tuple[Layer, ...]]) -> None:
+        """The next batch takes another path: watch that one, layers matched by name."""
+        recording, layers = path
+        known = {layer.name: index for index, layer in enumerate(self.layers)}
+        shared = tuple(
+            replace(layer, index=known[layer.name]) for layer in layers if layer.name in known
+        )
+        self._tap(recording, shared)
+
+    def _tap_layer(self, layer: Layer, copies: dict[fx.Node, fx.Node]) -> None:
+        index = layer.index
+        if layer.activation is not None:
+            self._look(
+                copies[layer.activation],
+                f"saturation_{index}",
+                lambda tensor: self.watch.saturation(index, tensor),
+            )
+        self._look(
+            copies[layer.output], f"output_{index}", lambda tensor: self.watch.output(index, tensor)
+        )
+        if layer.entry is None or index in self.watch.entry_is_output:
+            return
+        source = copies[layer.entry]
+        node = self._insert(
+            source, f"entry_{index}", lambda tensor: self.watch.entry(index, tensor)
+        )
+        for user in layer.entry_users:
+            copies[user].replace_input_with(source, node)
+
+    def _look(self, node: fx.Node, name: str, show: Callable[[Tensor], None]) -> None:
+        self._insert(node, name, show)
+
+    def _insert(self, node: fx.Node, name: str, show: Callable[[Tensor], Tensor | None]) -> fx.Node:
+        self._root.add_module(f"_tap_{name}", _Tap(show))
+        with self._graph.inserting_after(node):
+            return self._graph.call_module(f"_tap_{name}", (node,))
+
+
+def _sharing(module: nn.Module) -> nn.Module:
+    """A module with the same children, parameters and buffers: a copy would copy the tensors."""
+    root = nn.Module()
+    for name, child in module.named_children():
+        root.add_module(name, child)
+    for name, parameter in module.named_parameters(recurse=False):
+        root.register_parameter(name, parameter)
+    for name, buffer in module.named_buffers(recurse=False):
+        root.register_buffer(name, buffer)
+    return root
+
+
+def geometric_mean(values: list[float | None]) -> float | None:
+    """exp of the mean log; 0 when any value is 0; None without values."""
+    present = [value for value in values if value is not None]
+    if not present:
+        return None
+    if min(present) <= 0:
+        return 0.0
+    return math.exp(math.fsum(math.log(value) for value in present) / len(present))
+
+
+def _units(tensor: Tensor, unit_dim: int) -> int:
+    return tensor.shape[unit_dim] if tensor.ndim > 1 else 1

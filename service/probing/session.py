@@ -1,0 +1,274 @@
+"""One model, loaded once: measured, trained and exported as often as asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from service.domain.architecture import Architecture
+from service.domain.errors import InternalError, ModelRaised, NotDifferentiable, Untraceable
+from service.domain.measurements import Measurements, ModelFacts, Trial
+from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
+from service.probing import export, trial
+from service.probing.batches import draw, generator_for
+from service.probing.layering import Layer, layers_of
+from service.probing.loaders import spec, torchscript
+from service.probing.loaders.loaded import LoadedModel, loaded
+from service.probing.losses import Loss
+from service.probing.optimizers import step_once
+from service.probing.probe import Batch, Seed, choose_loss, gradients_of, summed_up
+from service.probing.recorder import Observed
+from service.probing.trace import Recording, first_lines, preserved, primary_output, record
+
+AUTO_BATCH = 64
+"""Samples per probe batch when the request says auto."""
+SETTLING = OptimizerPlan("adam", 1e-3)
+"""Optimizer of the steps before a second look, when the request names none: Adam moves a
+zero-initialised branch by its rate whatever the gradient's scale."""
+
+
+class Session:
+    """The probing room's whole offer, behind the process wall."""
+
+    def __init__(self, model: LoadedModel, plan: ProbePlan) -> None:
+        self.model = model
+        self.plan = plan
+        self.dtype = getattr(torch, plan.precision)
+        self.batch_size = plan.batch_size or AUTO_BATCH
+        self.start = {name: value.detach().clone() for name, value in self._state().items()}
+        inputs = self._inputs(0, 0)
+        torch.manual_seed(plan.seed)
+        self.recording = record(model.module, model.parameters, model.buffers, inputs)
+        self.layers = layers_of(self.recording.module.graph, model.parameters)
+        self.loss, self.output_shape = self._choose_loss(inputs)
+        self.recorded = model.format == "spec" or self._faithful()
+
+    @classmethod
+    def open(
+        cls, plan: ProbePlan, architecture: Architecture | None, file: IO[bytes] | None
+    ) -> Session:
+        """Build a spec's model or load a file's. Raises ProbeFailure."""
+        dtype = getattr(torch, plan.precision)
+        if architecture is not None:
+            return cls(_from_spec(architecture, plan, dtype), _with_inputs(plan, architecture))
+        if file is None:
+            raise InternalError("neither an architecture nor a file was given")
+        return cls(torchscript.load(file, mode=plan.mode, dtype=dtype), plan)
+
+    def facts(self) -> ModelFacts:
+        """What loading told."""
+        return ModelFacts(
+            format=self.model.format,
+            parameters=sum(value.numel() for value in self.model.parameters.values()),
+            layers=len(self.layers),
+            recorded=self.recorded,
+            torch=torch.__version__,
+            device="cpu",
+        )
+
+    def measure(
+        self, changes: tuple[Mapping[str, Any], ...] = (), *, after_steps: int = 0
+    ) -> Measurements:
+        """Seeds × batches; `after_steps` optimizer steps are taken first, and taken back."""
+        _refuse(changes)
+        observed = Observed(self.recording, self.layers)
+        seeds = []
+        try:
+            for index in range(self.plan.seeds):
+                self._initialize(index)
+                for step in range(after_steps):
+                    self._settle(index, step)
+                seeds.append(self._measure_seed(observed, index))
+        finally:
+            self.reset()
+        measured = summed_up(seeds, self.loss, self.output_shape, self.model.frozen)
+        return replace(measured, notes=self._notes(), after_steps=after_steps)
+
+    def trial(self, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
+        """The short trainings."""
+        _refuse(changes)
+        return trial.run(
+            self,
+            self.plan,
+            self.plan.inputs,
+            self.loss,
+            batch_size=self.batch_size,
+            dtype=self.dtype,
+        )
+
+    def export(self, file: IO[bytes], changes: tuple[Mapping[str, Any], ...] = ()) -> int:
+        """Write the weights as a safetensors file; returns its size in bytes."""
+        _refuse(changes)
+        return export.write(file, self._state())
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """The model's own parameters."""
+        return self.model.parameters
+
+    @property
+    def buffers(self) -> Mapping[str, Tensor]:
+        """The model's own buffers."""
+        return self.model.buffers
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The recorded graph, or the model itself where it would not be recorded."""
+        if self.recorded:
+            output: Tensor = self.recording.module(*inputs)
+            return output
+        return primary_output(self.model.module(*inputs))
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Parameters and buffers as they came."""
+        for name, value in self._state().items():
+            value.copy_(self.start[name])
+
+    def _state(self) -> dict[str, Tensor]:
+        return {**self.model.parameters, **self.model.buffers}
+
+    def _inputs(self, seed: int, batch: int) -> tuple[Tensor, ...]:
+        generator = generator_for(self.plan.seed, "inputs", seed, batch)
+        return draw(self.plan.inputs, self.batch_size, generator, self.dtype)
+
+    def _batch(self, seed: int, batch: int) -> Batch:
+        def target(output: Tensor, loss: Loss) -> Tensor:
+            generator = generator_for(self.plan.seed, "target", seed, batch)
+            return loss.target(output.shape, output.dtype, generator)
+
+        noise = generator_for(self.plan.seed, "noise", seed, batch).initial_seed()
+        return Batch(self._inputs(seed, batch), noise, target)
+
+    @torch.no_grad()
+    def _initialize(self, seed: int) -> None:
+        """Seed 0 is the model as opened; others are fresh initializations, where there are any."""
+        self.reset()
+        if seed == 0 or self.model.fresh is None:
+            return
+        torch.manual_seed(self.plan.seed + seed)
+        for name, value in self.model.fresh().items():
+            self.model.parameters[name].copy_(value)
+
+    def _settle(self, seed: int, step: int) -> None:
+        batch = self._batch(seed, -1 - step)
+        torch.manual_seed(batch.seed)
+        output = self.forward(*batch.inputs)
+        value = self.loss.compute(output, batch.target(output, self.loss))
+        parameters = list(self.model.parameters.values())
+        step_once(self.plan.optimizer or SETTLING, parameters, gradients_of(value, parameters))
+
+    def _measure_seed(self, observed: Observed, index: int) -> Seed:
+        seed = Seed(observed, self.recording)
+        for number in range(self.plan.batches):
+            batch = self._batch(index, number)
+            if not self.recorded:
+                observed.follow(self._record_again(batch))
+            seed.run(batch, self.loss)
+        return seed
+
+    def _record_again(self, batch: Batch) -> tuple[Recording, tuple[Layer, ...]]:
+        """The path this very batch takes through a model whose path depends on its data."""
+        torch.manual_seed(batch.seed)
+        model = self.model
+        recording = record(model.module, model.parameters, model.buffers, batch.inputs)
+        return recording, layers_of(recording.module.graph, model.parameters)
+
+    def _choose_loss(self, inputs: tuple[Tensor, ...]) -> tuple[Loss, tuple[int, ...]]:
+        with preserved(self.model.buffers):
+            try:
+                output = self.recording.module(*inputs)
+            except Exception as error:
+                raise Untraceable(
+                    f"the recorded operations cannot be replayed: {first_lines(error)}"
+                ) from error
+        if not output.requires_grad and not self._input_reaches(inputs):
+            raise NotDifferentiable("no gradient flows from the output to a parameter or an input")
+        return choose_loss(self.plan.loss, output, self.recording), tuple(output.shape)
+
+    def _input_reaches(self, inputs: tuple[Tensor, ...]) -> bool:
+        """A model without parameters may still pass a gradient to its input."""
+        wanted = tuple(t.detach().requires_grad_(t.is_floating_point()) for t in inputs)
+        with preserved(self.model.buffers):
+            return bool(self.recording.module(*wanted).requires_grad)
+
+    def _faithful(self) -> bool:
+        """True when the graph gives the model's own output on every probe batch, and its own
+        gradients on the first: branches that depend on data are recorded without an error."""
+        for number in range(self.plan.batches):
+            batch = self._batch(0, number)
+            own = self._output_and_gradients(self.model.module, batch, number == 0)
+            ours = self._output_and_gradients(self.recording.module, batch, number == 0)
+            same = all(
+                (a is None and b is None) or (a is not None and b is not None and _same(a, b))
+                for a, b in zip(own, ours, strict=True)
+            )
+            if not same:
+                return False
+        return True
+
+    def _output_and_gradients(
+        self, module: Any, batch: Batch, with_gradients: bool
+    ) -> tuple[Tensor | None, ...]:
+        torch.manual_seed(batch.seed)
+        with preserved(self.model.buffers), torch.set_grad_enabled(with_gradients):
+            torch.manual_seed(batch.seed)
+            try:
+                output = primary_output(module(*batch.inputs))
+            except (RuntimeError, IndexError, ValueError) as error:
+                if module is self.model.module:
+                    raise ModelRaised(first_lines(error)) from error
+                return (None,)
+            if not with_gradients or not output.requires_grad:
+                return (output.detach(),)
+            value = self.loss.compute(output, batch.target(output, self.loss))
+            return (output.detach(), *gradients_of(value, list(self.model.parameters.values())))
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = []
+        if not self.recorded:
+            notes.append(
+                "data_dependent: the model takes another path for other data; every batch was "
+                "measured on its own path"
+            )
+        if self.model.frozen:
+            names = ", ".join(sorted(self.model.frozen)[:5])
+            notes.append(
+                f"frozen: {len(self.model.frozen)} parameters were saved with "
+                f"requires_grad=False and measured as trainable ({names} …)"
+            )
+        return tuple(notes)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Equal, NaN counting as equal to NaN."""
+    return one.shape == other.shape and bool(
+        torch.isclose(one, other, rtol=0.0, atol=0.0, equal_nan=True).all()
+    )
+
+
+def _from_spec(architecture: Architecture, plan: ProbePlan, dtype: torch.dtype) -> LoadedModel:
+    torch.manual_seed(plan.seed)
+    module = spec.build(architecture)
+
+    def fresh() -> dict[str, Tensor]:
+        return dict(spec.build(architecture).named_parameters())
+
+    return loaded("spec", module, mode=plan.mode, dtype=dtype, fresh=fresh)
+
+
+def _with_inputs(plan: ProbePlan, architecture: Architecture) -> ProbePlan:
+    if plan.inputs:
+        return plan
+    given = InputPlan(
+        architecture.input_shape, architecture.input_dtype, high=architecture.input_high
+    )
+    return replace(plan, inputs=(given,))
+
+
+def _refuse(changes: tuple[Mapping[str, Any], ...]) -> None:
+    if changes:
+        raise InternalError("changes are not yet supported")

@@ -1,0 +1,217 @@
+"""Any model to one thing: an ATen `torch.fx.GraphModule` over the model's own named parameters.
+
+The model runs once under a `TorchDispatchMode`; every operation below autograd becomes a node, so
+a spec, a scripted and a traced model of the same network give the same graph. Replaying the graph
+with autograd on gives the model's output and gradients bit for bit.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map_only
+
+from service.domain.errors import ModelRaised, NotDifferentiable, Untraceable
+
+INPUT_PREFIX = "input_"
+"""Placeholders are input_0, input_1 …"""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One recorded forward pass, valid for the shapes and dtypes it was recorded with."""
+
+    module: fx.GraphModule
+    """Takes the inputs, returns the model's output tensor."""
+    parameters: dict[str, Tensor]
+    """The model's own parameters by name (shared, not copied), all requiring gradients."""
+    buffers: dict[str, Tensor]
+    """The model's own buffers by name (shared)."""
+
+
+def record(
+    model: Callable[..., Any],
+    parameters: Mapping[str, Tensor],
+    buffers: Mapping[str, Tensor],
+    inputs: tuple[Tensor, ...],
+) -> Recording:
+    """Run `model(*inputs)` once and keep every operation.
+
+    Buffers and the random number generator are left as they were. Raises ModelRaised when the
+    model's own code fails, NotDifferentiable when it returns no floating-point tensor, Untraceable
+    when its operations cannot be kept.
+    """
+    mode = _Recorder(parameters, buffers, inputs)
+    with preserved(buffers):
+        try:
+            with mode:
+                output = model(*inputs)
+        except Untraceable:
+            raise
+        except Exception as error:
+            raise ModelRaised(first_lines(error)) from error
+    mode.graph.output(mode.node_of(primary_output(output)))
+    return Recording(mode.graph_module(), dict(parameters), dict(buffers))
+
+
+def primary_output(output: Any) -> Tensor:
+    """The tensor a model answers with: itself, "logits" of a mapping, else the first floating
+    tensor found. Raises NotDifferentiable when there is none."""
+    if isinstance(output, Mapping) and isinstance(output.get("logits"), Tensor):
+        output = output["logits"]
+    leaves, _ = tree_flatten(output)
+    for leaf in leaves:
+        if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex()):
+            return leaf
+    raise NotDifferentiable("the model returns no floating-point tensor")
+
+
+def first_lines(error: BaseException, limit: int = 600) -> str:
+    """The gist of an exception's text; TorchScript puts the model's own message last."""
+    text = str(error).strip() or type(error).__name__
+    if "Traceback of TorchScript" in text:
+        text = text.splitlines()[-1].strip()
+    return text[:limit]
+
+
+@contextmanager
+def preserved(buffers: Mapping[str, Tensor]) -> Iterator[None]:
+    """Put buffers and the random number generator back as they were."""
+    values = {name: buffer.detach().clone() for name, buffer in buffers.items()}
+    rng = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(rng)
+        with torch.no_grad():
+            for name, buffer in buffers.items():
+                buffer.copy_(values[name])
+
+
+class _Recorder(TorchDispatchMode):
+    """Turns operations into nodes, tensors being told apart by identity."""
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        inputs: tuple[Tensor, ...],
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.graph = fx.Graph()
+        self.root = nn.Module()
+        self._owned = {id(tensor): name for name, tensor in {**buffers, **parameters}.items()}
+        self._nodes: dict[int, fx.Node] = {}
+        self._views: dict[tuple[Any, ...], fx.Node] = {}
+        # Identity is only good while the tensor lives.
+        self._alive: list[Tensor] = []
+        self._grad_enabled = True
+        for index, tensor in enumerate(inputs):
+            self._bind(tensor, self.graph.placeholder(f"{INPUT_PREFIX}{index}"))
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._local_scalar_dense.default:
+            # A number read out of a tensor: baked in, as every Python number is. Traced models
+            # hand over plain numbers here.
+            return func(*args) if isinstance(args[0], Tensor) else args[0]
+        self._follow_grad_mode()
+        node_args = tree_map_only(Tensor, self.node_of, args)
+        node_kwargs = tree_map_only(Tensor, self.node_of, kwargs)
+        result = func(*args, **kwargs)
+        node = self.graph.call_function(func, node_args, node_kwargs)
+        if isinstance(result, Tensor):
+            self._bind(result, node)
+        elif isinstance(result, (tuple, list)):
+            for index, item in enumerate(result):
+                if isinstance(item, Tensor):
+                    self._bind(item, self.graph.call_function(operator.getitem, (node, index)))
+        return result
+
+    def node_of(self, tensor: Tensor) -> fx.Node:
+        """The node that made a tensor; unknown ones become constants of the graph."""
+        node = self._nodes.get(id(tensor)) or self._views.get(_place(tensor))
+        if node is None:
+            name = self._owned.get(id(tensor))
+            if name is None:
+                name = f"_constant{len(self._alive)}"
+                tensor, original = tensor.detach().clone(), tensor
+                self._attach(name, tensor)
+                node = self._get_attr(name, tensor)
+                self._bind(original, node)
+                return node
+            self._attach(name, tensor)
+            node = self._get_attr(name, tensor)
+            self._bind(tensor, node)
+        return node
+
+    def graph_module(self) -> fx.GraphModule:
+        """The graph with its parameters, grad mode on again at the end."""
+        if not self._grad_enabled:
+            output = next(iter(reversed(self.graph.nodes)))
+            with self.graph.inserting_before(output):
+                self.graph.call_function(torch._C._set_grad_enabled, (True,))
+        _drop_dead_detaches(self.graph)
+        return fx.GraphModule(self.root, self.graph)
+
+    def _follow_grad_mode(self) -> None:
+        # A graph replayed without the model's no_grad regions invents gradients.
+        if torch.is_grad_enabled() != self._grad_enabled:
+            self._grad_enabled = not self._grad_enabled
+            self.graph.call_function(torch._C._set_grad_enabled, (self._grad_enabled,))
+
+    def _bind(self, tensor: Tensor, node: fx.Node) -> None:
+        self._alive.append(tensor)
+        self._nodes[id(tensor)] = node
+        self._views[_place(tensor)] = node
+        node.meta["shape"] = tuple(tensor.shape)
+        node.meta["dtype"] = tensor.dtype
+
+    def _get_attr(self, name: str, tensor: Tensor) -> fx.Node:
+        node = self.graph.create_node("get_attr", name, name=name.replace(".", "_"))
+        node.meta["parameter"] = isinstance(tensor, nn.Parameter) or tensor.requires_grad
+        return node
+
+    def _attach(self, name: str, tensor: Tensor) -> None:
+        *path, leaf = name.split(".")
+        owner = self.root
+        for part in path:
+            if part not in owner._modules:
+                owner.add_module(part, nn.Module())
+            owner = owner.get_submodule(part)
+        if isinstance(tensor, nn.Parameter):
+            owner.register_parameter(leaf, tensor)
+        else:
+            owner.register_buffer(leaf, tensor)
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    """Where a tensor's elements lie: `detach` hands out a new object over the same elements."""
+    if tensor.layout != torch.strided:
+        return (id(tensor),)
+    return (
+        tensor.untyped_storage()._cdata,
+        tensor.storage_offset(),
+        tuple(tensor.shape),
+        tensor.stride(),
+        tensor.dtype,
+    )
+
+
+def _drop_dead_detaches(graph: fx.Graph) -> None:
+    for node in reversed(list(graph.nodes)):
+        if node.target is torch.ops.aten.detach.default and not node.users:
+            graph.erase_node(node)
