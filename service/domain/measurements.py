@@ -238,3 +238,5 @@ class ModelFacts:
     """torch.__version__."""
     device: str
     """cpu."""
+    batch_size: int = 1
+    """Samples per probe batch, as used."""

@@ -68,6 +68,7 @@ class Session:
             recorded=self.recorded,
             torch=torch.__version__,
             device="cpu",
+            batch_size=self.batch_size,
         )
 
     def measure(

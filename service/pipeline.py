@@ -1,0 +1,139 @@
+"""The story on one page: probe → diagnose → recommend → report."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from service.diagnosis.diagnose import diagnose, wants_settling, wants_trial
+from service.domain.analysis import Stage
+from service.domain.findings import Diagnosis, Severity, Verdict
+from service.domain.measurements import Measurements, ModelFacts, Trial
+from service.domain.model_source import ModelSource, SpecSource
+from service.domain.probe_plan import InputPlan, ProbePlan
+from service.domain.report import Cost, Report
+from service.domain.request import AnalysisRequest
+from service.ports import Prober, ProbeSession
+from service.recommendation.recommend import recommend
+
+SETTLING_STEPS = 2
+"""Optimizer steps before a second look: the first moves a zero-initialised last layer or branch,
+the second lets the gradient through it (Zhang et al. 2019, Fixup; Goyal et al. 2017, §5.1)."""
+
+
+def analyse(
+    request: AnalysisRequest,
+    source: ModelSource,
+    prober: Prober,
+    on_stage: Callable[[Stage], None],
+) -> Report:
+    """Answer one request. Raises ProbeFailure, SandboxUnavailable."""
+    watch = _Stopwatch(on_stage)
+    plan = request.probe
+    with watch.stage(Stage.LOAD), prober.open(source, plan) as session:
+        facts = session.facts
+        with watch.stage(Stage.PROBE):
+            measurements = session.measure()
+        with watch.stage(Stage.DIAGNOSE):
+            diagnosis, settled = _static(request, session, measurements)
+        trial: Trial | None = None
+        if plan.trial_steps and wants_trial(diagnosis):
+            with watch.stage(Stage.TRIAL):
+                trial = session.trial()
+                diagnosis = diagnose(
+                    measurements, trial=trial, settled=settled, plan=plan, ignore=request.ignore
+                )
+        peak = session.peak_memory_mb()
+    with watch.stage(Stage.RECOMMEND):
+        recommendations = recommend(
+            diagnosis,
+            measurements,
+            architecture=source.architecture if isinstance(source, SpecSource) else None,
+            batch_size=facts.batch_size,
+            trial=trial,
+            allowed_changes=request.allowed_changes,
+        )
+    return Report(
+        facts=facts,
+        probe=_as_used(plan, source, facts, measurements),
+        diagnosis=diagnosis,
+        recommendations=recommendations,
+        prescription=None,
+        model=measurements.model,
+        layers=measurements.layers,
+        trial=trial,
+        cost=Cost(watch.total(), facts.device, peak, watch.seconds),
+        notes=measurements.notes,
+        passed=passes(diagnosis, request.fail_on),
+    )
+
+
+def passes(diagnosis: Diagnosis, fail_on: Severity | None) -> bool:
+    """False for a finding at or above `fail_on`, and for a verdict that could not be given."""
+    if diagnosis.verdict is Verdict.INCONCLUSIVE:
+        return False
+    return fail_on is None or all(
+        finding.severity.rank < fail_on.rank for finding in diagnosis.findings
+    )
+
+
+def _static(
+    request: AnalysisRequest, session: ProbeSession, measurements: Measurements
+) -> tuple[Diagnosis, Measurements | None]:
+    """What the statistics alone say, after a second look where zeros may only be a beginning."""
+    diagnosis = diagnose(measurements, plan=request.probe, ignore=request.ignore)
+    if not wants_settling(diagnosis):
+        return diagnosis, None
+    settled = session.measure(after_steps=SETTLING_STEPS)
+    return (
+        diagnose(measurements, settled=settled, plan=request.probe, ignore=request.ignore),
+        settled,
+    )
+
+
+def _as_used(
+    plan: ProbePlan, source: ModelSource, facts: ModelFacts, measurements: Measurements
+) -> dict[str, Any]:
+    """The probe with every "auto" resolved, in the words of the request."""
+    inputs = plan.inputs
+    if not inputs and isinstance(source, SpecSource):
+        given = source.architecture
+        inputs = (InputPlan(given.input_shape, given.input_dtype, high=given.input_high),)
+    resolved = dataclasses.replace(
+        plan,
+        inputs=inputs,
+        batch_size=facts.batch_size,
+        loss=measurements.model.loss,
+        device=facts.device,
+    )
+    return dataclasses.asdict(resolved)
+
+
+class _Stopwatch:
+    """Tells the stage as it begins, and keeps how long each took by itself."""
+
+    def __init__(self, on_stage: Callable[[Stage], None]) -> None:
+        self._on_stage = on_stage
+        self._started = time.perf_counter()
+        self._inner = 0.0
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, stage: Stage) -> Iterator[None]:
+        """Time one stage; stages within it are taken off its own time."""
+        self._on_stage(stage)
+        began, before = time.perf_counter(), self._inner
+        try:
+            yield
+        finally:
+            took = time.perf_counter() - began
+            own = took - (self._inner - before)
+            self._inner = before + took
+            self.seconds[stage.value] = round(self.seconds.get(stage.value, 0.0) + own, 6)
+
+    def total(self) -> float:
+        """Seconds since the analysis began."""
+        return round(time.perf_counter() - self._started, 6)

@@ -1,0 +1,165 @@
+"""Build the network that an architecture spec describes, with torch's own modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import reduce
+from operator import add, mul
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from service.domain.architecture import Architecture, InitCall, LayerNode
+
+
+class Add(nn.Module):
+    """Sum of its inputs."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return reduce(add, inputs)
+
+
+class Multiply(nn.Module):
+    """Product of its inputs, number by number."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return reduce(mul, inputs)
+
+
+class Concat(nn.Module):
+    """Its inputs joined along `dim`."""
+
+    def __init__(self, dim: int = 1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return torch.cat(inputs, self.dim)
+
+
+class MatMul(nn.Module):
+    """Matrix product over the last two dimensions."""
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        return first @ second
+
+
+class LastStep(nn.Module):
+    """The last time step: (batch, time, …) → (batch, …)."""
+
+    def forward(self, steps: Tensor) -> Tensor:
+        return steps[:, -1]
+
+
+class NoisyReLU(nn.Module):
+    """max(0, x + N(0, sigmoid(x))), the second number a variance; without noise in evaluation
+    (Nair & Hinton 2010, Rectified linear units improve restricted Boltzmann machines, section 2).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            x = x + torch.sigmoid(x).sqrt() * torch.randn_like(x)
+        return torch.relu(x)
+
+
+OWN_TYPES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
+    {module.__name__: module for module in (Add, Multiply, Concat, MatMul, LastStep, NoisyReLU)}
+)
+"""The types of a spec that torch.nn lacks."""
+GIVES_TUPLE = frozenset({"RNN", "LSTM", "GRU", "LSTMCell", "MultiheadAttention"})
+"""Modules that return a tuple, of which the network passes on the first element; pooling with
+return_indices does too."""
+
+
+class SpecNetwork(nn.Module):
+    """Layers as a graph. Parameters are named by the layers' paths (body.0.conv.weight)."""
+
+    def __init__(self, layers: tuple[LayerNode, ...]) -> None:
+        super().__init__()
+        self._layers = layers
+        for layer in layers:
+            _attach(self, layer.name, _module(layer))
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = {"input": x}
+        for layer in self._layers:
+            inputs = [values[name] for name in layer.inputs]
+            if layer.type == "MultiheadAttention" and len(inputs) == 1:
+                inputs *= 3
+            output = _find(self, layer.name)(*inputs)
+            values[layer.name] = output[0] if _gives_tuple(layer) else output
+        return values[self._layers[-1].name]
+
+
+def build(architecture: Architecture) -> SpecNetwork:
+    """The network, freshly initialized from torch's current random state: layer by layer, first
+    PyTorch's default, then the functions that `init` names. Float32, on the CPU, training mode.
+    """
+    return SpecNetwork(architecture.layers)
+
+
+def _gives_tuple(layer: LayerNode) -> bool:
+    return layer.type in GIVES_TUPLE or bool(layer.args.get("return_indices"))
+
+
+def _module(layer: LayerNode) -> nn.Module:
+    module = _construct(layer.type, layer.args)
+    parameters = dict(module.named_parameters())
+    for name, call in layer.init.items():
+        _initialize(parameters[name], call)
+    return module
+
+
+def _construct(layer_type: str, args: Mapping[str, Any]) -> nn.Module:
+    factory = OWN_TYPES.get(layer_type) or getattr(nn, layer_type)
+    module: nn.Module = factory(**{name: _argument(name, value) for name, value in args.items()})
+    return module
+
+
+def _argument(name: str, value: Any) -> Any:
+    """A JSON value as torch wants it. Nothing is computed in place: every layer's output must stay
+    as it was for the statistics, and a spec's graph knows no overwriting.
+    """
+    if name == "inplace":
+        return False
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, dict):
+        return _construct(value["type"], value.get("args", {}))
+    return value
+
+
+def _initialize(parameter: nn.Parameter, call: InitCall) -> None:
+    if call.name == "forget_gate_":
+        forget_gate_(parameter, **call.args)
+    else:
+        getattr(nn.init, call.name)(parameter, **call.args)
+
+
+def forget_gate_(bias: Tensor, val: float = 1.0) -> Tensor:
+    """Fill the forget gate of an LSTM's `bias_ih` with `val`: the second quarter, as torch orders
+    the gates input, forget, cell, output. Positive values keep memory open at the start
+    (Jozefowicz, Zaremba & Sutskever 2015).
+    """
+    quarter = bias.numel() // 4
+    with torch.no_grad():
+        bias[quarter : 2 * quarter].fill_(val)
+    return bias
+
+
+def _attach(root: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module at a dotted path. `add_module` would refuse names that nn.Module uses itself,
+    such as train or half, which are fine names for a layer.
+    """
+    *groups, name = path.split(".")
+    for group in groups:
+        root = root._modules.setdefault(group, nn.Module())  # type: ignore[assignment]
+    root._modules[name] = module
+
+
+def _find(root: nn.Module, path: str) -> nn.Module:
+    for name in path.split("."):
+        root = root._modules[name]  # type: ignore[assignment]
+    return root
