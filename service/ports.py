@@ -56,6 +56,16 @@ class Artifact:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits to be done."""
+
+    waiting: int
+    """Queued analyses."""
+    oldest: datetime | None
+    """When the one that waits longest was asked for, UTC; None when nothing waits."""
+
+
 class AnalysisRepository(Protocol):
     """Analyses and their layer statistics. Every call is one transaction."""
 
@@ -74,11 +84,17 @@ class AnalysisRepository(Protocol):
     def layers(self, analysis_id: str) -> tuple[LayerMeasurements, ...]:
         """Layer statistics in order; empty until succeeded. Raises AnalysisNotFound."""
 
+    def backlog(self) -> Backlog:
+        """What waits to be done."""
+
     def claim(self, worker: str, *, lease_seconds: float) -> Claim | None:
         """Take the oldest analysis that is queued or whose lease ran out; None: nothing to do."""
 
     def heartbeat(self, claim: Claim, *, lease_seconds: float, stage: Stage) -> bool:
         """Extend the lease and tell the stage; False: the claim is lost or cancelled, stop."""
+
+    def release(self, claim: Claim) -> bool:
+        """running → queued: a worker that stops hands back; False: the claim was lost."""
 
     def succeed(self, claim: Claim, report: Report) -> bool:
         """Store the result; False: the claim was lost, nothing was written."""

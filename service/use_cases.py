@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from secrets import randbits
+from typing import Any, Protocol
+from uuid import UUID
 
 from service.domain.analysis import Analysis, Status
+from service.domain.architecture import Architecture
+from service.domain.errors import (
+    InvalidRequest,
+    NotYetSupported,
+    QueueFull,
+    SandboxUnavailable,
+    ShapeMismatch,
+    UnsupportedArtifact,
+)
 from service.domain.measurements import LayerMeasurements
+from service.domain.model_source import SpecSource, model_source
+from service.domain.probe_plan import InputPlan
 from service.domain.request import AnalysisRequest
-from service.ports import Artifact, Filter, Page
+from service.ports import (
+    AnalysisRepository,
+    Artifact,
+    ArtifactStore,
+    Backlog,
+    Clock,
+    Dispatcher,
+    Filter,
+    Page,
+)
+
+__all__ = ["Artifact", "Backlog", "Engine", "Filter", "Page", "Readiness", "UseCases", "new_id"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +53,8 @@ class Engine(Protocol):
     """The use cases as the front door sees them; `bootstrap` gives the real one."""
 
     def submit(self, request: AnalysisRequest) -> Analysis:
-        """Validate, store and dispatch. Raises InvalidRequest, ArtifactNotFound, QueueFull."""
+        """Validate, store and dispatch. Raises InvalidRequest, ArtifactNotFound, QueueFull,
+        SandboxUnavailable."""
 
     def get(self, analysis_id: str) -> Analysis:
         """With report and queue position. Raises AnalysisNotFound."""
@@ -57,3 +85,204 @@ class Engine(Protocol):
 
     def readiness(self) -> Readiness:
         """Database answers, schema current, a worker is up."""
+
+    def backlog(self) -> Backlog:
+        """What waits to be done."""
+
+
+class UseCases:
+    """`Engine` over the ports."""
+
+    def __init__(
+        self,
+        analyses: AnalysisRepository,
+        artifacts: ArtifactStore,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        *,
+        queue_max: int,
+        needs_worker: bool,
+        why_uploads_are_refused: str | None,
+        guess_inputs: Callable[[Path], InputPlan | None],
+    ) -> None:
+        """`queue_max`: analyses that may wait. `needs_worker`: not ready without a local worker.
+        `why_uploads_are_refused`: None when they are not.
+        `guess_inputs`: what a model file may take, when that can be seen without running it."""
+        self._analyses = analyses
+        self._artifacts = artifacts
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._queue_max = queue_max
+        self._needs_worker = needs_worker
+        self._why_uploads_are_refused = why_uploads_are_refused
+        self._guess_inputs = guess_inputs
+
+    def submit(self, request: AnalysisRequest) -> Analysis:
+        """Validate, store and dispatch. Raises InvalidRequest, ArtifactNotFound, QueueFull,
+        SandboxUnavailable."""
+        _check_labels(request)
+        model_format, sha256 = self._checked_model(request)
+        if self._analyses.backlog().waiting >= self._queue_max:
+            raise QueueFull(f"{self._queue_max} analyses are waiting already; try again later")
+        now = self._clock.now()
+        analysis = Analysis(
+            id=new_id(now),
+            status=Status.QUEUED,
+            created_at=now,
+            request=request,
+            labels=request.labels,
+            model_format=model_format,
+            model_sha256=sha256,
+        )
+        self._analyses.add(analysis)
+        self._dispatcher.dispatch(analysis.id)
+        return self._analyses.get(analysis.id)
+
+    def get(self, analysis_id: str) -> Analysis:
+        """With report and queue position. Raises AnalysisNotFound."""
+        return self._analyses.get(analysis_id)
+
+    def status(self, analysis_id: str) -> Status:
+        """Cheap. Raises AnalysisNotFound."""
+        return self._analyses.status(analysis_id)
+
+    def list(self, where: Filter, *, limit: int, cursor: str | None) -> Page:
+        """Newest first. Raises InvalidRequest for a bad cursor."""
+        return self._analyses.list(where, limit=limit, cursor=cursor)
+
+    def layers(self, analysis_id: str) -> tuple[LayerMeasurements, ...]:
+        """Every per-layer statistic. Raises AnalysisNotFound."""
+        return self._analyses.layers(analysis_id)
+
+    def remove(self, analysis_id: str) -> bool:
+        """True: cancelled (was queued or running); False: deleted. Raises AnalysisNotFound."""
+        was_open = not self._analyses.status(analysis_id).final
+        if was_open and self._analyses.cancel(analysis_id) is Status.CANCELLED:
+            return True
+        self._analyses.delete(analysis_id)
+        return False
+
+    def put_artifact(self, chunks: Iterable[bytes]) -> Artifact:
+        """Store a file once. Raises StorageFull, PayloadTooLarge, UnsupportedArtifact."""
+        artifact = self._artifacts.put(chunks)
+        if artifact.format == "unknown":
+            self._artifacts.delete(artifact.id)
+            raise UnsupportedArtifact(
+                "the file is neither TorchScript (torch.jit.save), nor an exported program "
+                "(torch.export.save), safetensors or npz; what torch.save writes is a pickle, "
+                "which is not accepted"
+            )
+        return artifact
+
+    def artifact(self, artifact_id: str) -> Artifact:
+        """Raises ArtifactNotFound."""
+        return self._artifacts.get(artifact_id)
+
+    def artifact_path(self, artifact_id: str) -> Path:
+        """Raises ArtifactNotFound."""
+        return self._artifacts.path(artifact_id)
+
+    def delete_artifact(self, artifact_id: str) -> None:
+        """Raises ArtifactNotFound."""
+        self._artifacts.delete(artifact_id)
+
+    def readiness(self) -> Readiness:
+        """Database answers, schema current, a worker is up."""
+        checks = {
+            "database": self._analyses.ready(),
+            "workers": not self._needs_worker or self._dispatcher.workers_alive() > 0,
+        }
+        return Readiness(all(checks.values()), checks)
+
+    def backlog(self) -> Backlog:
+        """What waits to be done."""
+        return self._analyses.backlog()
+
+    def _checked_model(self, request: AnalysisRequest) -> tuple[str, str]:
+        """Format and digest of the model. Raises what `submit` does."""
+        if request.model.artifact_id is not None:
+            return self._checked_artifact(request, request.model.artifact_id)
+        try:
+            source = model_source(request.model, "spec")
+        except InvalidRequest as error:
+            raise error.within("/model") from error
+        if isinstance(source, SpecSource):
+            _check_inputs_fit(request.probe.inputs, source.architecture)
+        return "spec", _digest(request.model.spec)
+
+    def _checked_artifact(self, request: AnalysisRequest, artifact_id: str) -> tuple[str, str]:
+        if self._why_uploads_are_refused is not None:
+            raise SandboxUnavailable(
+                f"uploaded models are refused on this host: {self._why_uploads_are_refused}"
+            )
+        model_format = self._artifacts.get(artifact_id).format
+        _check_format(model_format)
+        if not request.probe.inputs:
+            guess = self._guess_inputs(self._artifacts.path(artifact_id))
+            raise InvalidRequest(_inputs_wanted(guess), pointer="/probe/inputs")
+        return model_format, artifact_id.removeprefix("sha256:")
+
+
+def new_id(now: datetime) -> str:
+    """A UUID of version 7 (RFC 9562, method 3): sorts by creation, to a quarter microsecond."""
+    microseconds = int(now.timestamp() * 1_000_000)
+    milliseconds, rest = divmod(microseconds, 1000)
+    number = (
+        milliseconds << 80 | 0x7 << 76 | (rest * 4096 // 1000) << 64 | 0b10 << 62 | randbits(62)
+    )
+    return str(UUID(int=number))
+
+
+def _digest(spec: dict[str, Any] | None) -> str:
+    canonical = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _check_labels(request: AnalysisRequest) -> None:
+    # PostgreSQL's text has no NUL; both databases are to take the same labels.
+    for key, value in request.labels.items():
+        if "\0" in key + value:
+            raise InvalidRequest("a label has no NUL character", pointer="/labels")
+
+
+def _check_inputs_fit(inputs: tuple[InputPlan, ...], architecture: Architecture) -> None:
+    """`probe.inputs` may say how a spec's input is drawn, not that it is another one."""
+    if not inputs:
+        return
+    if len(inputs) > 1:
+        raise InvalidRequest("a spec has one input", pointer="/probe/inputs/1")
+    said = (inputs[0].shape, inputs[0].dtype)
+    meant = (architecture.input_shape, architecture.input_dtype)
+    if said != meant:
+        raise ShapeMismatch(
+            f"the spec's input is {meant[1]} {list(meant[0])}, not {said[1]} {list(said[0])}",
+            pointer="/probe/inputs/0",
+        )
+
+
+def _check_format(model_format: str) -> None:
+    if model_format == "exported_program":
+        raise NotYetSupported(
+            "exported programs (.pt2) are not yet supported; "
+            "save with torch.jit.save(torch.jit.trace(model, example), path)",
+            pointer="/model/id",
+        )
+    if model_format != "torchscript":
+        raise UnsupportedArtifact(
+            f"this file is {model_format}, not a model; "
+            "save with torch.jit.save(torch.jit.trace(model, example), path)",
+            pointer="/model/id",
+        )
+
+
+def _inputs_wanted(guess: InputPlan | None) -> str:
+    shown = guess or InputPlan((3, 224, 224))
+    entry: dict[str, Any] = {"shape": list(shown.shape), "dtype": shown.dtype}
+    if shown.high is not None:
+        entry["high"] = shown.high
+    paste = json.dumps({"probe": {"inputs": [entry]}})
+    origin = "guessed from the file, please check" if guess else "with your own sizes"
+    return (
+        "a TorchScript file does not say what it takes: give one entry per input, sizes of one "
+        f"sample without the batch dimension; {origin}: {paste}"
+    )

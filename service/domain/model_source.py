@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.domain.architecture import Architecture
+from service.domain.request import ModelRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +27,15 @@ class ArtifactSource:
 
 
 ModelSource = SpecSource | ArtifactSource
+
+
+def model_source(model: ModelRequest, model_format: str) -> ModelSource:
+    """What a request's model means; a worker reads it again from the stored request.
+
+    Raises InvalidRequest with pointers relative to the model.
+    """
+    from service.domain.architecture import resolve
+
+    if model.artifact_id is not None:
+        return ArtifactSource(model.artifact_id, model_format)
+    return SpecSource(resolve(model.spec or {}))

@@ -1,0 +1,1 @@
+"""The only room with SQLAlchemy: analyses, their layers and labels, and stored files."""

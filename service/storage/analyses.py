@@ -1,0 +1,262 @@
+"""Analyses in the database: the one truth, and the lease queue that workers claim from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.domain.analysis import Analysis, Failure, Stage, Status
+from service.domain.errors import AnalysisNotFound, WorkerLost
+from service.domain.measurements import LayerMeasurements
+from service.domain.report import Report
+from service.ports import Backlog, Claim, Clock, Filter, Page
+from service.storage import cursors, mapping
+from service.storage.session import Database
+from service.storage.tables import REVISION, analyses, labels, layers
+
+MAX_ATTEMPTS = 3
+"""Workers an analysis may cost before it is given up."""
+
+LOST = Failure(
+    WorkerLost.code,
+    WorkerLost.title,
+    f"{MAX_ATTEMPTS} workers in a row were lost while they worked on this analysis",
+)
+
+_OPEN = (Status.QUEUED.value, Status.RUNNING.value)
+
+_ahead = analyses.alias("ahead")
+_position = case(
+    (
+        analyses.c.status == Status.QUEUED.value,
+        select(func.count())
+        .where(_ahead.c.status == Status.QUEUED.value, _ahead.c.id < analyses.c.id)
+        .scalar_subquery(),
+    )
+).label("queue_position")
+_without_report = [column for column in analyses.c if column.name != "report"]
+
+
+class SqlAnalyses:
+    """`service.ports.AnalysisRepository` on SQLite or PostgreSQL."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def add(self, analysis: Analysis) -> None:
+        """Store a new, queued analysis."""
+        with self._database.write() as connection:
+            connection.execute(insert(analyses), mapping.analysis_values(analysis))
+            if rows := mapping.label_values(analysis):
+                connection.execute(insert(labels), rows)
+
+    def get(self, analysis_id: str) -> Analysis:
+        """The analysis with its report, if any. Raises AnalysisNotFound."""
+        with self._database.read() as connection:
+            row = _row(connection, select(analyses, _position), analysis_id)
+            found = _layers(connection, analysis_id) if row["report"] else ()
+        return mapping.analysis(row, mapping.report(row["report"], found))
+
+    def status(self, analysis_id: str) -> Status:
+        """Only the status. Raises AnalysisNotFound."""
+        with self._database.read() as connection:
+            return Status(_row(connection, select(analyses.c.status), analysis_id)["status"])
+
+    def list(self, where: Filter, *, limit: int, cursor: str | None) -> Page:
+        """Newest first, without reports. Raises InvalidRequest for a bad cursor."""
+        query = select(*_without_report, _position).where(*_conditions(where))
+        if cursor is not None:
+            query = query.where(analyses.c.id < cursors.decode(cursor))
+        with self._database.read() as connection:
+            rows = (
+                connection.execute(query.order_by(analyses.c.id.desc()).limit(limit + 1))
+                .mappings()
+                .all()
+            )
+        items = tuple(mapping.analysis(row, None) for row in rows[:limit])
+        return Page(items, cursors.encode(items[-1].id) if len(rows) > limit else None)
+
+    def layers(self, analysis_id: str) -> tuple[LayerMeasurements, ...]:
+        """Layer statistics in order; empty until succeeded. Raises AnalysisNotFound."""
+        with self._database.read() as connection:
+            _row(connection, select(analyses.c.id), analysis_id)
+            return _layers(connection, analysis_id)
+
+    def backlog(self) -> Backlog:
+        """How many analyses wait, and since when the oldest does."""
+        waiting = select(func.count(), func.min(analyses.c.created_at)).where(
+            analyses.c.status == Status.QUEUED.value
+        )
+        with self._database.read() as connection:
+            count, oldest = connection.execute(waiting).one()
+        return Backlog(count, oldest)
+
+    def claim(self, worker: str, *, lease_seconds: float) -> Claim | None:
+        """Take the oldest analysis that is queued or whose lease ran out; None: nothing to do."""
+        while self._something_to_do():
+            with self._database.write() as connection:
+                claimed = self._claim_oldest(connection, worker, lease_seconds)
+            if claimed is not None:
+                return Claim(self.get(claimed[0]), claimed[1])
+        return None
+
+    def heartbeat(self, claim: Claim, *, lease_seconds: float, stage: Stage) -> bool:
+        """Extend the lease and tell the stage; False: the claim is lost or cancelled, stop."""
+        lease = self._clock.now() + timedelta(seconds=lease_seconds)
+        return self._write(claim, {"lease_until": lease, "stage": stage.value})
+
+    def release(self, claim: Claim) -> bool:
+        """Hand the analysis back to the queue; False: the claim was lost."""
+        return self._write(
+            claim, {"status": Status.QUEUED.value, "lease_until": None, "stage": None}
+        )
+
+    def succeed(self, claim: Claim, report: Report) -> bool:
+        """Store the result; False: the claim was lost, nothing was written."""
+        values = {"status": Status.SUCCEEDED.value, **mapping.report_values(report)}
+        rows = mapping.layer_values(claim.analysis.id, report)
+        return self._write(claim, values | self._finished(), rows)
+
+    def fail(self, claim: Claim, failure: Failure) -> bool:
+        """Store the failure; False: the claim was lost, nothing was written."""
+        return self._write(claim, _failed(failure) | self._finished())
+
+    def cancel(self, analysis_id: str) -> Status:
+        """queued or running → cancelled; returns the status now. Raises AnalysisNotFound."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(analyses)
+                .where(analyses.c.id == analysis_id, analyses.c.status.in_(_OPEN))
+                .values(status=Status.CANCELLED.value, **self._finished())
+            )
+            return Status(_row(connection, select(analyses.c.status), analysis_id)["status"])
+
+    def delete(self, analysis_id: str) -> None:
+        """Remove a final analysis and its layers. Raises AnalysisNotFound."""
+        final = and_(analyses.c.id == analysis_id, analyses.c.status.not_in(_OPEN))
+        with self._database.write() as connection:
+            if not connection.execute(delete(analyses).where(final)).rowcount:
+                raise AnalysisNotFound(f"no finished analysis {analysis_id}")
+
+    def ready(self) -> bool:
+        """True when the database answers and its schema is current."""
+        try:
+            with self._database.read() as connection:
+                revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
+                return str(revision) == REVISION
+        except SQLAlchemyError:
+            return False
+
+    def _something_to_do(self) -> bool:
+        # Idle workers ask every second: a read takes no lock from the writers.
+        with self._database.read() as connection:
+            return connection.execute(_claimable(self._clock.now())).first() is not None
+
+    def _claim_oldest(
+        self, connection: Connection, worker: str, lease_seconds: float
+    ) -> tuple[str, int] | None:
+        now = self._clock.now()
+        row = connection.execute(_claimable(now).with_for_update(skip_locked=True)).first()
+        if row is None:
+            return None
+        if row.status == Status.RUNNING.value and row.attempt >= MAX_ATTEMPTS:
+            _compare_and_set(connection, row, _failed(LOST) | self._finished())
+            return None
+        attempt = row.attempt + 1
+        values = {
+            "status": Status.RUNNING.value,
+            "attempt": attempt,
+            "worker": worker,
+            "started_at": now,
+            "lease_until": now + timedelta(seconds=lease_seconds),
+            "stage": Stage.LOAD.value,
+        }
+        return (row.id, attempt) if _compare_and_set(connection, row, values) else None
+
+    def _finished(self) -> dict[str, Any]:
+        return {"finished_at": self._clock.now(), "lease_until": None, "stage": None}
+
+    def _write(
+        self, claim: Claim, values: dict[str, Any], layer_rows: Sequence[dict[str, Any]] = ()
+    ) -> bool:
+        # The fence: a worker that was stopped and goes on finds another attempt in the row.
+        mine = and_(
+            analyses.c.id == claim.analysis.id,
+            analyses.c.attempt == claim.attempt,
+            analyses.c.status == Status.RUNNING.value,
+        )
+        with self._database.write() as connection:
+            if not connection.execute(update(analyses).where(mine).values(values)).rowcount:
+                return False
+            if layer_rows:
+                connection.execute(insert(layers), layer_rows)
+        return True
+
+
+def _claimable(now: datetime) -> Select[Any]:
+    lost = and_(analyses.c.status == Status.RUNNING.value, analyses.c.lease_until < now)
+    return (
+        select(analyses.c.id, analyses.c.status, analyses.c.attempt)
+        .where(or_(analyses.c.status == Status.QUEUED.value, lost))
+        .order_by(analyses.c.id)
+        .limit(1)
+    )
+
+
+def _compare_and_set(connection: Connection, row: Any, values: dict[str, Any]) -> bool:
+    unchanged = and_(
+        analyses.c.id == row.id,
+        analyses.c.status == row.status,
+        analyses.c.attempt == row.attempt,
+    )
+    return bool(connection.execute(update(analyses).where(unchanged).values(values)).rowcount)
+
+
+def _failed(failure: Failure) -> dict[str, Any]:
+    return {"status": Status.FAILED.value, "error": mapping.to_json(failure)}
+
+
+def _conditions(where: Filter) -> list[ColumnElement[bool]]:
+    wanted = {"status": where.status, "verdict": where.verdict, "model_sha256": where.model_sha256}
+    equal = [analyses.c[name] == str(value) for name, value in wanted.items() if value is not None]
+    return equal + [_labelled(key, value) for key, value in (where.labels or {}).items()]
+
+
+def _labelled(key: str, value: str) -> ColumnElement[bool]:
+    carrying = select(labels.c.analysis_id).where(labels.c.key == key, labels.c.value == value)
+    return analyses.c.id.in_(carrying)
+
+
+def _row(connection: Connection, query: Select[Any], analysis_id: str) -> RowMapping:
+    row = connection.execute(query.where(analyses.c.id == analysis_id)).mappings().first()
+    if row is None:
+        raise AnalysisNotFound(f"no analysis {analysis_id}")
+    return row
+
+
+def _layers(connection: Connection, analysis_id: str) -> tuple[LayerMeasurements, ...]:
+    rows = connection.scalars(
+        select(layers.c.statistics)
+        .where(layers.c.analysis_id == analysis_id)
+        .order_by(layers.c.index)
+    )
+    return tuple(map(mapping.layer, rows))

@@ -1,0 +1,112 @@
+"""The schema. Migrations in `alembic/versions` are written by hand and tested against it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+REVISION = "0001"
+"""The migration that gives this schema."""
+
+NAME_LENGTH = 255
+"""Longest indexed layer name; PostgreSQL refuses index entries over 2,704 bytes."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime; SQLite stores no zone, so it is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """To UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """To aware UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+analyses = Table(
+    "analyses",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("status", String(16), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Column("attempt", Integer, nullable=False),
+    Column("worker", String(255)),
+    Column("lease_until", UtcDateTime),
+    Column("stage", String(16)),
+    Column("model_format", String(32)),
+    Column("model_sha256", String(64)),
+    Column("verdict", String(16)),
+    Column("passed", Boolean),
+    Column("request", Text, nullable=False),
+    Column("error", Text),
+    Column("report", Text),
+    Index(None, "status", "id"),
+    Index(None, "verdict", "id"),
+    Index(None, "model_sha256", "id"),
+)
+"""One row per analysis; `request`, `error` and `report` (without its layers) are JSON."""
+
+_owner = "analyses.id"
+
+layers = Table(
+    "layers",
+    metadata,
+    Column("analysis_id", ForeignKey(_owner, ondelete="CASCADE"), primary_key=True),
+    Column("index", Integer, primary_key=True),
+    Column("name", String(NAME_LENGTH), nullable=False),
+    Column("statistics", Text, nullable=False),
+    Index(None, "name", "analysis_id"),
+)
+"""One row per layer of a succeeded analysis; `statistics` is JSON, name and index repeated so
+that one layer can be followed over many analyses."""
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("analysis_id", ForeignKey(_owner, ondelete="CASCADE"), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("value", String(256), nullable=False),
+    Index(None, "key", "value", "analysis_id"),
+)
+"""The caller's key-value pairs."""
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("id", String(71), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("format", String(32), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+"""One row per stored file; the content lies in the data folder under the same digest."""

@@ -1,0 +1,194 @@
+"""A worker: claim, analyse, save, again. Every write is fenced by the claim."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+from uuid import uuid4
+
+import structlog
+
+from service.domain.analysis import Failure, Stage
+from service.domain.errors import GraddxError, InternalError
+from service.domain.model_source import ModelSource, model_source
+from service.domain.report import Report
+from service.domain.request import AnalysisRequest
+from service.ports import AnalysisRepository, Claim, Prober
+
+POLL_SECONDS = 1.0
+"""How long a worker sleeps when nobody wakes it; bounds what a lost wake-up costs."""
+BEAT_SECONDS = 0.5
+"""How often a heartbeat is written, or LEASE_SECONDS / 3; bounds how long a cancelled child
+goes on."""
+TICK_SECONDS = 0.05
+"""How soon a new stage or a request to stop is noticed."""
+
+log = structlog.get_logger()
+
+Analyse = Callable[[AnalysisRequest, ModelSource, Prober, Callable[[Stage], None]], Report]
+"""The pipeline."""
+Wait = Callable[[float], bool]
+"""Sleep until woken or so many seconds are over; False: nobody is left to work for."""
+
+
+class AbortableProber(Prober, Protocol):
+    """A prober whose child can be ended from another thread."""
+
+    def abort(self) -> None:
+        """Kill the child, if any: the session at work raises ProbeFailure."""
+
+
+class Abandoned(Exception):
+    """The claim is gone, or the worker stops: nobody wants this result."""
+
+
+class Worker:
+    """One loop in one process, one analysis at a time."""
+
+    def __init__(
+        self,
+        name: str,
+        analyses: AnalysisRepository,
+        prober: AbortableProber,
+        analyse: Analyse,
+        wait: Wait,
+        *,
+        lease_seconds: float,
+    ) -> None:
+        """`name` is stored with what it claims, for people."""
+        self._name = name
+        self._analyses = analyses
+        self._prober = prober
+        self._analyse = analyse
+        self._wait = wait
+        self._lease_seconds = lease_seconds
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Hand back what is at work and return from `run`; safe in a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Work until told to stop, or until nobody is left to work for."""
+        worked = True
+        while self._wait(0.0 if worked else POLL_SECONDS) and not self._stopping:
+            try:
+                worked = self.work_once()
+            except Exception:
+                # The database is away or full: the lease brings the analysis back.
+                log.exception("the queue could not be read or written")
+                worked = False
+
+    def work_once(self) -> bool:
+        """Take one analysis and bring it to its end; False: there was none."""
+        claim = self._analyses.claim(self._name, lease_seconds=self._lease_seconds)
+        if claim is None:
+            return False
+        with structlog.contextvars.bound_contextvars(
+            analysis=claim.analysis.id, attempt=claim.attempt
+        ):
+            self._work_on(claim)
+        return True
+
+    def _work_on(self, claim: Claim) -> None:
+        with _Heartbeat(
+            claim, self._analyses, self._prober, self._lease_seconds, lambda: self._stopping
+        ) as heartbeat:
+            result = self._result(claim, heartbeat.enter)
+        log.info(self._save(claim, result, heartbeat))
+
+    def _result(self, claim: Claim, on_stage: Callable[[Stage], None]) -> Report | Failure | None:
+        """What came out; None: it was abandoned between two stages."""
+        analysis = claim.analysis
+        try:
+            source = model_source(analysis.request.model, analysis.model_format or "spec")
+            return self._analyse(analysis.request, source, self._prober, on_stage)
+        except Abandoned:
+            return None
+        except GraddxError as error:
+            return Failure(error.code, error.title, error.detail)
+        except Exception:
+            return _unforeseen()
+
+    def _save(self, claim: Claim, result: Report | Failure | None, heartbeat: _Heartbeat) -> str:
+        """Store what came out, unless it is our own doing; returns what happened, for the log."""
+        if isinstance(result, Report):
+            return "succeeded" if self._analyses.succeed(claim, result) else "too late"
+        if heartbeat.lost:
+            return "abandoned"
+        if result is None or heartbeat.stopping:
+            return "handed back" if self._analyses.release(claim) else "too late"
+        return f"failed: {result.code}" if self._analyses.fail(claim, result) else "too late"
+
+
+def _unforeseen() -> Failure:
+    error_id = uuid4().hex[:12]
+    log.exception("an analysis met a fault of graddx itself", error_id=error_id)
+    detail = f"a fault of graddx itself; the server's log tells more under {error_id}"
+    return Failure(InternalError.code, InternalError.title, detail)
+
+
+class _Heartbeat:
+    """A thread that extends the lease while the work goes on, and ends work nobody wants."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        analyses: AnalysisRepository,
+        prober: AbortableProber,
+        lease_seconds: float,
+        told_to_stop: Callable[[], bool],
+    ) -> None:
+        self.lost = False
+        """The claim is gone: cancelled, or taken by another worker."""
+        self.stopping = False
+        """The worker was told to stop."""
+        self._claim = claim
+        self._analyses = analyses
+        self._prober = prober
+        self._lease_seconds = lease_seconds
+        self._told_to_stop = told_to_stop
+        self._stage = self._told = Stage.LOAD
+        self._beaten = time.monotonic()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> _Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def enter(self, stage: Stage) -> None:
+        """The work comes to this stage. Raises Abandoned when it should not go on."""
+        if self.lost or self.stopping:
+            raise Abandoned
+        self._stage = stage
+
+    def _run(self) -> None:
+        while not self._done.wait(TICK_SECONDS):
+            self.stopping = self._told_to_stop()
+            if not self.lost and self._due():
+                self._beat()
+            if self.lost or self.stopping:
+                # Every tick: the work may be about to open the next child.
+                self._prober.abort()
+
+    def _due(self) -> bool:
+        pause = min(BEAT_SECONDS, self._lease_seconds / 3)
+        return self._stage is not self._told or time.monotonic() - self._beaten >= pause
+
+    def _beat(self) -> None:
+        stage = self._stage
+        try:
+            self.lost = not self._analyses.heartbeat(
+                self._claim, lease_seconds=self._lease_seconds, stage=stage
+            )
+        except Exception:
+            # Without a database nobody can take the analysis either; the fence decides at the end.
+            log.exception("no heartbeat could be written", analysis=self._claim.analysis.id)
+        self._told, self._beaten = stage, time.monotonic()
