@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,3 +52,15 @@ class Architecture:
     """Integers are drawn from 0 … high-1 (from the first Embedding when not given)."""
     submitted: dict[str, Any] = field(default_factory=dict)
     """The spec exactly as submitted."""
+
+
+def resolve(spec: Mapping[str, Any]) -> Architecture:
+    """The network that an architecture spec means.
+
+    Groups are unrolled, names resolved, shapes followed from layer to layer, arguments inferred
+    and every `init` key expanded to parameters. Raises InvalidRequest, UnknownLayerType or
+    ShapeMismatch with JSON pointers relative to the spec; as many faults at once as make sense.
+    """
+    from service.domain.grammar.expansion import expand
+
+    return expand(spec)

@@ -1,0 +1,1 @@
+"""The grammar of an architecture spec: names, groups, inputs, initializations."""

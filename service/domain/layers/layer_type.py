@@ -1,0 +1,130 @@
+"""What the table knows about one layer type, and how it is applied to its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from service.domain.layers.kinds import shown
+from service.domain.layers.signature import Args, Argument, Signature
+from service.domain.layers.tensor import Inputs, Misfit, Shape, Tensor, listed
+
+
+class Takes(Enum):
+    """Element types a layer computes with."""
+
+    FLOATS = "floating-point numbers"
+    INTEGERS = "integers"
+    ANY = "any numbers"
+
+
+def nothing_more(_args: Args, _inputs: Inputs) -> dict[str, Any]:
+    """No argument is to be filled in beyond those inferred one by one."""
+    return {}
+
+
+def same_shape(_args: Args, inputs: Inputs) -> Shape:
+    """What comes out is as large as what goes in."""
+    return inputs[0].shape
+
+
+def no_parameters(_args: Args) -> dict[str, Shape]:
+    """Nothing to learn."""
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A layer type with arguments, on inputs."""
+
+    args: dict[str, Any]
+    """As given, and those that were inferred; other defaults are left to torch."""
+    output: Tensor
+    parameters: dict[str, Shape]
+    """Name within the module → sizes, in the order of `named_parameters`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerType:
+    """A class of torch.nn, or one of the few types that torch lacks."""
+
+    name: str
+    category: str
+    """linear, convolution, recurrent, attention, embedding, activation, normalization, pooling,
+    dropout, padding, reshaping or merge."""
+    summary: str
+    """What it computes, one sentence."""
+    arguments: tuple[Argument, ...] = ()
+    """In the constructor's order, without device and dtype."""
+    output: Callable[[Args, Inputs], Shape] = same_shape
+    """Shape rule. Raises Misfit, BadArgument."""
+    parameters: Callable[[Args], dict[str, Shape]] = no_parameters
+    check: Callable[[Args], None] | None = None
+    """What the arguments owe each other, defaults filled in. Raises BadArgument."""
+    complete: Callable[[Args, Inputs], dict[str, Any]] = nothing_more
+    """Arguments to fill in that are no plain inference. Raises BadArgument, Misfit."""
+    input_counts: tuple[int, ...] | None = (1,)
+    """How many inputs it may have; None: two or more."""
+    ranks: tuple[int, int | None] = (0, None)
+    """Fewest and most dimensions of every input, per sample; None: any number."""
+    axes: str = ""
+    """The dimensions in words, for messages: (channels, height, width)."""
+    takes: Takes = Takes.FLOATS
+    gives: str | None = None
+    """Element type of the output; None: that of the first input."""
+    always: dict[str, Any] = field(default_factory=dict)
+    """Arguments written out even when left out, because torch's own default differs."""
+
+    @property
+    def signature(self) -> Signature:
+        """The constructor."""
+        return Signature(self.name, self.arguments, self.check)
+
+    def apply(self, given: Args, inputs: Inputs) -> Applied:
+        """Infer what was left out, and follow the shape rule.
+
+        `given` has no faults by `signature`, and `inputs` are as many as `input_counts` says.
+        Raises Misfit, and BadArgument where a value shows to be wrong only now.
+        """
+        for position, tensor in enumerate(inputs):
+            self._check_input(tensor, position)
+        args = self.always | dict(given)
+        args |= {a.name: _inferred(a, given, inputs) for a in self.arguments if a.infer}
+        signature = self.signature
+        args |= self.complete(signature.complete(args), inputs)
+        every = signature.complete(args)
+        if self.check is not None:
+            self.check(every)
+        output = Tensor(self.output(every, inputs), self.gives or inputs[0].dtype)
+        return Applied(args, output, self.parameters(every))
+
+    def _check_input(self, tensor: Tensor, position: int) -> None:
+        low, high = self.ranks
+        rank = len(tensor.shape)
+        if rank < low or (high is not None and rank > high):
+            wanted = f"{_span(low, high)} dimension(s) per sample {self.axes}".rstrip()
+            raise Misfit(wanted, f"{rank}, {listed(tensor.shape)}", position=position)
+        if self.takes is not Takes.ANY and tensor.is_integer != (self.takes is Takes.INTEGERS):
+            raise Misfit(self.takes.value, tensor.dtype, position=position)
+
+
+def _inferred(argument: Argument, given: Args, inputs: Inputs) -> Any:
+    assert argument.infer is not None
+    value = given.get(argument.name)
+    fitting = argument.infer(inputs, value)
+    if value is not None and value != fitting:
+        raise Misfit(
+            f"{shown(value)} {argument.unit}",
+            shown(fitting),
+            argument=argument.name,
+            position=argument.source,
+        )
+    return fitting
+
+
+def _span(low: int, high: int | None) -> str:
+    if high is None:
+        return f"at least {low}"
+    return str(low) if low == high else f"{low} to {high}"
