@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 import os
 import resource
-from typing import IO
+from typing import IO, Any
 
 import torch
 
 from service import probe_protocol as protocol
-from service.domain.architecture import Architecture, InitCall, LayerNode
+from service.domain.architecture import resolve
 from service.domain.errors import InternalError, ProbeFailure, ProbeOutOfMemory
 from service.domain.probe_plan import InputPlan, ProbePlan
 from service.probing.loaders.torchscript import plain_executor
@@ -24,6 +24,23 @@ from service.probing.trace import first_lines
 ASK_LIMIT = 256 * 1024 * 1024
 """Bytes of one message from the worker, who is trusted: a bound against nonsense only."""
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc", "out of memory")
+
+SMALL_SPEC: dict[str, Any] = {
+    "input": {"shape": [1, 6, 6]},
+    "layers": [
+        {"name": "conv", "type": "Conv2d", "args": {"out_channels": 2, "kernel_size": 3}},
+        {"type": "BatchNorm2d"},
+        {"type": "ReLU"},
+        {"type": "Flatten"},
+        {"type": "Dropout", "args": {"p": 0.1}},
+        {
+            "type": "Linear",
+            "args": {"out_features": 3},
+            "init": {"weight": {"name": "kaiming_normal_", "args": {"nonlinearity": "relu"}}},
+        },
+    ],
+}
+"""What the warm-up builds."""
 
 
 def serve(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
@@ -51,7 +68,7 @@ def warm_up() -> None:
     """
     torch.set_num_threads(1)
     plan = ProbePlan(batch_size=4, batches=2, seeds=2, trial_steps=2)
-    _whole_job(Session.open(plan, _small_architecture(), None))
+    _whole_job(Session.open(plan, resolve(SMALL_SPEC), None))
     plain_executor()
     module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
     file = io.BytesIO()
@@ -70,54 +87,6 @@ def _whole_job(session: Session) -> None:
     session.export(io.BytesIO())
     for frame in (facts, measured, settled, trained):
         protocol.decode_reply(frame[protocol.HEADER.size :])
-
-
-def _small_architecture() -> Architecture:
-    def node(
-        name: str,
-        kind: str,
-        args: dict[str, object],
-        given: str,
-        shape: tuple[int, ...],
-        parameters: dict[str, tuple[int, ...]],
-        init: dict[str, InitCall] | None = None,
-    ) -> LayerNode:
-        return LayerNode(name, kind, args, (given,), init or {}, shape, "float32", parameters, "")
-
-    return Architecture(
-        (1, 6, 6),
-        "float32",
-        (
-            node(
-                "conv",
-                "Conv2d",
-                {"in_channels": 1, "out_channels": 2, "kernel_size": 3},
-                "input",
-                (2, 4, 4),
-                {"weight": (2, 1, 3, 3), "bias": (2,)},
-            ),
-            node(
-                "norm",
-                "BatchNorm2d",
-                {"num_features": 2},
-                "conv",
-                (2, 4, 4),
-                {"weight": (2,), "bias": (2,)},
-            ),
-            node("act", "ReLU", {}, "norm", (2, 4, 4), {}),
-            node("flat", "Flatten", {}, "act", (32,), {}),
-            node("drop", "Dropout", {"p": 0.1}, "flat", (32,), {}),
-            node(
-                "head",
-                "Linear",
-                {"in_features": 32, "out_features": 3},
-                "drop",
-                (3,),
-                {"weight": (3, 32), "bias": (3,)},
-                {"weight": InitCall("kaiming_normal_", {"nonlinearity": "relu"})},
-            ),
-        ),
-    )
 
 
 def _open(ask: protocol.Open, model_fd: int | None) -> Session:
