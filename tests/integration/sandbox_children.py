@@ -10,7 +10,6 @@ import ctypes
 import json
 import os
 import resource
-import signal
 import struct
 import threading
 import time
@@ -104,7 +103,6 @@ def tells_its_situation(ask: Ask, model: int | None, channel: int, output: int) 
         "model_fd": model,
         "descriptors": descriptors,
         "environment": sorted(os.environ),
-        "session": os.getsid(0) == os.getpid(),
         "model": os.pread(model, 100, 0).decode() if model is not None else None,
         "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
         "file_size": resource.getrlimit(resource.RLIMIT_FSIZE)[0],
@@ -165,12 +163,6 @@ def segfaults(ask: Ask, model: int | None, channel: int, output: int) -> Reply:
 
 def aborts(ask: Ask, model: int | None, channel: int, output: int) -> Reply:
     os.abort()
-
-
-def is_killed(ask: Ask, model: int | None, channel: int, output: int) -> Reply:
-    """As the kernel does when memory is short."""
-    os.kill(os.getpid(), signal.SIGKILL)
-    return opened()
 
 
 def leaves_silently(ask: Ask, model: int | None, channel: int, output: int) -> Reply:
@@ -261,7 +253,6 @@ MANNERS: list[Manner] = [
     floods,
     segfaults,
     aborts,
-    is_killed,
     leaves_silently,
     raises,
     hangs_up,

@@ -97,7 +97,6 @@ def zygotes() -> set[int]:
     [
         (children.allocates, ProbeOutOfMemory),
         (children.tells_it_ran_out, ProbeOutOfMemory),
-        (children.is_killed, ProbeOutOfMemory),
         (children.floods, ReplyTooLarge),
         (children.segfaults, ProbeCrashed),
         (children.aborts, ProbeCrashed),
@@ -126,6 +125,21 @@ def test_a_bad_child_fails_alone(
 def test_the_signal_is_named(prober: ZygoteProber) -> None:
     with pytest.raises(ProbeCrashed, match="SIGSEGV"):
         play(prober, children.segfaults)
+
+
+def test_a_child_that_the_kernel_kills_was_too_large(prober: ZygoteProber) -> None:
+    prober.start()
+    before = descendants(os.getpid())
+
+    def kill() -> None:
+        for child in descendants(os.getpid()) - before:
+            os.kill(child, signal.SIGKILL)
+
+    timer = threading.Timer(0.3, kill)
+    timer.start()
+    with pytest.raises(ProbeOutOfMemory, match="kernel"):
+        play(prober, children.sleeps)
+    timer.join()
 
 
 def test_what_a_child_says_is_made_safe_to_show(prober: ZygoteProber) -> None:
@@ -173,9 +187,16 @@ def test_a_child_has_its_three_descriptors_and_nothing_else(
     assert situation["descriptors"] == [3, 4, 5]
     assert situation["model_fd"] == 3
     assert situation["model"] == MODEL.decode()
-    assert situation["session"] is True
     assert situation["core"] == 0
     assert situation["file_size"] == MIB
+
+
+def test_a_child_leads_its_own_session(prober: ZygoteProber) -> None:
+    prober.start()
+    before = descendants(os.getpid())
+    with prober.open(SPEC, ProbePlan()):
+        (child,) = descendants(os.getpid()) - before
+        assert os.getsid(child) == child
 
 
 def test_a_spec_comes_without_a_model_file(prober: ZygoteProber) -> None:
