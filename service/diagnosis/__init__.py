@@ -1,0 +1,1 @@
+"""Numbers → findings → verdict. Pure: no torch, no numpy, no IO."""

@@ -1,0 +1,33 @@
+"""The registry: one module per problem, in the order in which findings of equal weight are told."""
+
+from __future__ import annotations
+
+from service.diagnosis.detector import Detector
+from service.diagnosis.detectors.dead_units import DeadUnits
+from service.diagnosis.detectors.disconnected_parameter import DisconnectedParameter
+from service.diagnosis.detectors.exploding_gradient import ExplodingGradient
+from service.diagnosis.detectors.initial_loss_off import InitialLossOff
+from service.diagnosis.detectors.nonfinite_values import NonfiniteValues
+from service.diagnosis.detectors.output_loss_mismatch import OutputLossMismatch
+from service.diagnosis.detectors.poor_initialization import PoorInitialization
+from service.diagnosis.detectors.rank_collapse import RankCollapse
+from service.diagnosis.detectors.saturated_activation import SaturatedActivation
+from service.diagnosis.detectors.symmetric_initialization import SymmetricInitialization
+from service.diagnosis.detectors.untrainable import Untrainable
+from service.diagnosis.detectors.vanishing_gradient import VanishingGradient
+
+ALL_DETECTORS: tuple[Detector, ...] = (
+    NonfiniteValues(),
+    SymmetricInitialization(),
+    VanishingGradient(),
+    ExplodingGradient(),
+    RankCollapse(),
+    DeadUnits(),
+    SaturatedActivation(),
+    PoorInitialization(),
+    OutputLossMismatch(),
+    InitialLossOff(),
+    DisconnectedParameter(),
+    Untrainable(),
+)
+"""Causes before their consequences."""

@@ -1,0 +1,108 @@
+"""The weights start at a scale that does not suit the network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from service.diagnosis import thresholds, wording
+from service.diagnosis.detector import Case, Reading, finding, grade
+from service.diagnosis.profile import Decades, signal_growth
+from service.domain.findings import Finding, Severity
+from service.domain.measurements import LayerMeasurements
+
+
+class PoorInitialization:
+    """
+    ### What it sees
+    The drift of the activations' root mean square from the first layer to the last, in decades; and
+    in deep plain stacks (20 layers or more, no skip connection) the share of every layer's output
+    that one coherent step of Adam rewrites, lr·√fan_in/rms(W), summed over the layers.
+
+    ### Why it matters
+    A good initialization keeps the scale of signal and gradient over depth. Drift is where
+    vanishing and exploding begin. Normalization hides the drift but not that weights are tiny: then
+    a usual step rewrites the whole stack at once.
+
+    ### Evidence
+    `decades` of drift with its range over seeds; `update_share`.
+
+    ### Known false alarms
+    A tenfold drift alone hurts little, so it is information; whether training suffers is said by
+    the gradient's own detectors. Residual streams grow by design.
+
+    ### References
+    He et al. 2015 (arXiv 1502.01852); Mishkin & Matas 2016 (arXiv 1511.06422); Yang et al. 2022 on
+    Adam's step and width (arXiv 2203.03466).
+    """
+
+    code = "poor_initialization"
+    title = "The initialization does not suit the network"
+
+    def read(self, case: Case) -> Reading:
+        """Judge the update share; tell the drift."""
+        share = update_share(case.measured.layers)
+        limits = thresholds.UPDATE_SHARE
+        error, warning = limits.fails(share), limits.at_risk(share)
+        severity = grade(error, warning)
+        drift = signal_growth(case.measured)
+        if severity is None:
+            return Reading(self._drift(case, drift), error, warning)
+        layers = case.measured.layers
+        found = finding(
+            self,
+            severity,
+            warning,
+            f"one usual step of Adam rewrites {share:.1f} times the output of a layer, summed over "
+            f"the {len(layers)} layers of a plain stack. Training is at risk from "
+            f"{limits.warning} and fails from about {limits.error}.",
+            layers=layers,
+            evidence={
+                "update_share": share,
+                "decades": drift.median if drift else None,
+                "threshold": limits.warning,
+            },
+            causes=[
+                f"The weights of {wording.span(layers)} are small for the depth of the stack, and "
+                "normalization hides it.",
+                *wording.default_initialization(layers),
+            ],
+        )
+        return Reading(found, error, warning)
+
+    def _drift(self, case: Case, drift: Decades | None) -> Finding | None:
+        layers = case.measured.layers
+        if drift is None or abs(drift.median) < thresholds.SCALE_DRIFT_WORTH_TELLING:
+            return None
+        if len(layers) < 3:
+            return None
+        much = abs(drift.median) >= thresholds.SCALE_DRIFT_WARNING
+        way = "grow" if drift.median > 0 else "shrink"
+        return finding(
+            self,
+            Severity.WARNING if much else Severity.INFO,
+            0.9,
+            f"activations {way} {wording.power(abs(drift.median))}-fold from {layers[0].name} to "
+            f"{layers[-1].name}. A good initialization keeps their scale.",
+            layers=layers,
+            evidence={
+                "decades": drift.median,
+                "decades_low": drift.low,
+                "decades_high": drift.high,
+                "threshold": thresholds.SCALE_DRIFT_WORTH_TELLING,
+            },
+            causes=[
+                *wording.zero_weights(layers),
+                *wording.default_initialization(layers),
+            ],
+        )
+
+
+def update_share(layers: Sequence[LayerMeasurements]) -> float:
+    """Σ lr·√fan_in/rms(W) over a plain stack at Adam's gentlest usual rate, ≥ 0; 0 when the stack
+    is shallow, has skip connections, or a weight is zero (then other detectors speak)."""
+    weights = [(x.fan_in, wording.main_weight(x)) for x in layers]
+    matrices = [(fan, w.rms) for fan, w in weights if fan and w is not None and w.rms]
+    if len(matrices) < thresholds.DEEP_STACK or any(x.residual for x in layers):
+        return 0.0
+    return sum(thresholds.USUAL_ADAM_RATE * math.sqrt(fan) / rms for fan, rms in matrices)

@@ -1,0 +1,63 @@
+"""The short training did not learn."""
+
+from __future__ import annotations
+
+from service.diagnosis.detector import QUIET, Case, Reading, finding
+from service.diagnosis.outcome import OPTIMIZERS, learned_by
+from service.domain.findings import Severity
+
+
+class Untrainable:
+    """
+    ### What it sees
+    The short trainings on a task made of the model's own inputs, at usual rates: did SGD with
+    momentum leave chance behind, did Adam? With an optimizer named, only that one is asked.
+
+    ### Why it matters
+    It is the question itself. An error when none learned, a warning when only one did.
+
+    ### Evidence
+    Per optimizer: `learned`, the best `progress` (0 chance … 1 solved), its rate; `steps`, `task`.
+
+    ### Known false alarms
+    Few steps: very deep or recurrent models may need more than the trial gives. The verdict weighs
+    a failed trial against the static statistics (see `service/diagnosis/verdict.py`).
+
+    ### References
+    Philipp & Carbonell 2018 (arXiv 1806.00179) on judging architectures by short training.
+    """
+
+    code = "untrainable"
+    title = "The short training does not learn"
+
+    def read(self, case: Case) -> Reading:
+        """Tell what failed; the verdict itself is weighed elsewhere, hence no risk here."""
+        learned = learned_by(case.trial)
+        failed = [name for name, does in learned.items() if not does]
+        if case.trial is None or not failed:
+            return QUIET
+        none = len(failed) == len(learned)
+        who = " and ".join(OPTIMIZERS.get(name, name) for name in failed)
+        do = "does" if len(failed) == 1 else "do"
+        return Reading(
+            finding(
+                self,
+                Severity.ERROR if none else Severity.WARNING,
+                0.95,
+                f"{who} {do} not learn in {case.trial.steps} steps at any rate tried. "
+                f"The task was {case.trial.task.replace('_', ' ')}.",
+                evidence={
+                    "steps": case.trial.steps,
+                    "task": case.trial.task,
+                    "runs": [
+                        {
+                            "optimizer": run.optimizer,
+                            "lr": run.lr,
+                            "progress": run.progress,
+                            "learned": run.learned,
+                        }
+                        for run in case.trial.runs
+                    ],
+                },
+            )
+        )

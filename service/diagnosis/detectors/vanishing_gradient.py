@@ -1,0 +1,103 @@
+"""The gradient dies on its way to the first layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from service.diagnosis import thresholds, wording
+from service.diagnosis.detector import QUIET, Case, Reading, finding, grade
+from service.diagnosis.profile import gradient_fall, largest_drop
+from service.domain.measurements import LayerMeasurements
+
+
+class VanishingGradient:
+    """
+    ### What it sees
+    How many decades the norm of ∂loss/∂(layer output) falls from the best-fed layer to the first
+    layers (least depth), median over the initializations. Among several first layers the best-fed
+    one counts, so a residual branch scaled down on purpose is no fall while its trunk is fed.
+
+    ### Why it matters
+    Layers that receive 1e-6 of the gradient do not move. SGD stops after about three decades;
+    Adam, which divides by the gradient's own size, goes on until the gradient reaches its ε.
+
+    ### Evidence
+    `decades` (median, low, high over seeds), `share` of the gradient that arrives, `per_layer`
+    factor, `weight_gradient_decades`: in a bias-free ReLU network ⟨W, ∂loss/∂W⟩ is the same for
+    every layer, so weight gradients alone can look flat while the signal dies.
+
+    ### Known false alarms
+    Zero-initialised last layers, LoRA-B and LayerScale look like this at step 0. When the fall
+    stands at one layer or weights are zero, the model is measured again after two optimizer steps
+    and judged by that. Gradients that are small everywhere are not vanishing.
+
+    ### References
+    Hochreiter 1991; Glorot & Bengio 2010; He et al. 2015 (arXiv 1502.01852); Schoenholz et al.
+    2017 (arXiv 1611.01232).
+    """
+
+    code = "vanishing_gradient"
+    title = "Gradients vanish"
+
+    def read(self, case: Case) -> Reading:
+        """Judge the fall of the gradient over depth."""
+        fall = gradient_fall(case.flow)
+        if fall is None or len(case.flow.layers) < 2:
+            return QUIET
+        limits = thresholds.GRADIENT_FALL
+        error, warning = limits.fails(fall.median), limits.at_risk(fall.median)
+        severity = grade(error, warning)
+        if severity is None:
+            return Reading(error=error, warning=warning)
+        starved, best = _starved(case.flow.layers)
+        rate = 10.0 ** (-fall.median / max(best.depth - starved[0].depth, 1))
+        share = "none" if fall.median > 40 else wording.power(-fall.median)
+        found = finding(
+            self,
+            severity,
+            warning,
+            f"{starved[0].name} receives {share} of the gradient at {best.name} "
+            f"({wording.times(rate)} per layer). That is {fall.median:.1f} decades "
+            f"({fall.low:.1f} to {fall.high:.1f} over initializations); training is at risk from "
+            f"{limits.warning} and fails from about {limits.error}.",
+            layers=starved,
+            evidence={
+                "decades": fall.median,
+                "decades_low": fall.low,
+                "decades_high": fall.high,
+                "share": 10.0**-fall.median,
+                "per_layer": rate,
+                "largest_drop": largest_drop(case.flow),
+                "weight_gradient_decades": _weight_gradient_span(case),
+                "threshold": limits.warning,
+                "after_steps": case.flow.after_steps,
+            },
+            causes=[
+                *wording.zero_weights(case.measured.layers),
+                *wording.gain_causes([x for x in case.flow.layers if _shrinks(x)]),
+                *wording.default_initialization(case.measured.layers),
+            ],
+        )
+        return Reading(found, error, warning)
+
+
+def _starved(
+    layers: Sequence[LayerMeasurements],
+) -> tuple[list[LayerMeasurements], LayerMeasurements]:
+    """The layers under a hundredth of the largest gradient, or the smallest; and the largest."""
+    reached = [layer for layer in layers if layer.gradient.norm is not None]
+    best = max(reached, key=lambda layer: layer.gradient.norm or 0.0)
+    limit = (best.gradient.norm or 0.0) / 100.0
+    starved = [layer for layer in reached if (layer.gradient.norm or 0.0) <= limit]
+    return starved or [min(reached, key=lambda layer: layer.gradient.norm or 0.0)], best
+
+
+def _shrinks(layer: LayerMeasurements) -> bool:
+    return layer.gradient.gain is not None and layer.gradient.gain < 1.0
+
+
+def _weight_gradient_span(case: Case) -> float | None:
+    """Decades between the largest and the smallest weight gradient, the trap of bias-free ReLU."""
+    seeds = [[norm for norm in seed.weight_gradient_norm if norm] for seed in case.flow.seeds]
+    spans = sorted(wording.decades_between(norms) for norms in seeds if norms)
+    return spans[len(spans) // 2] if spans else None

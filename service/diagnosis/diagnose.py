@@ -1,0 +1,175 @@
+"""Measurements in, diagnosis out: every detector reads the case, the verdict weighs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from service.diagnosis import thresholds
+from service.diagnosis.detector import Case, Reading
+from service.diagnosis.detectors import ALL_DETECTORS
+from service.diagnosis.outcome import OPTIMIZERS, learned_by, outcome
+from service.diagnosis.profile import gradient_fall
+from service.diagnosis.verdict import revised, static_belief
+from service.domain.findings import Diagnosis, Finding, Severity, Suppressed, Verdict
+from service.domain.measurements import Measurements, Trial
+from service.domain.probe_plan import ProbePlan
+from service.domain.request import IgnoreRule
+
+
+def diagnose(
+    measurements: Measurements,
+    *,
+    trial: Trial | None = None,
+    settled: Measurements | None = None,
+    plan: ProbePlan,
+    ignore: Sequence[IgnoreRule] = (),
+) -> Diagnosis:
+    """Judge one model.
+
+    `settled`: the same model measured after a few optimizer steps (see `wants_settling`);
+    `trial`: its short trainings (see `wants_trial`). A finding matched by `ignore` is moved to
+    `suppressed` and counts for nothing. The verdict is unhealthy exactly when a finding of
+    severity error is left. With no layer measured it is inconclusive.
+    """
+    case = Case(measurements, plan, settled, trial)
+    told, suppressed = _read(case, ignore)
+    belief = static_belief(told, plan.optimizer)
+    result = outcome(trial)
+    if result is not None:
+        belief = revised(belief, result)
+    verdict = belief.verdict if measurements.layers else Verdict.INCONCLUSIVE
+    findings = _agreeing([r.finding for r in told if r.finding is not None], verdict)
+    if verdict is Verdict.UNHEALTHY and not any(_is_error(f) for f in findings):
+        verdict = Verdict.AT_RISK
+    return Diagnosis(
+        verdict=verdict,
+        confidence=round(belief.confidence, 2) if measurements.layers else 0.0,
+        decided_by="static" if result is None else "trial",
+        summary=_summary(verdict, findings, case),
+        findings=tuple(findings),
+        suppressed=suppressed,
+    )
+
+
+def wants_settling(diagnosis: Diagnosis) -> bool:
+    """Whether step 0 alone could mislead: no gradient at all reaches the first layers, or most of
+    its fall stands at one layer, as with zero-initialised last layers, residual branches, LoRA-B
+    or a small head. Then measure again after two optimizer steps."""
+    for found in diagnosis.findings:
+        if found.code == "vanishing_gradient" and not found.evidence["after_steps"]:
+            fall, drop = found.evidence["decades"], found.evidence["largest_drop"]
+            return bool(drop >= thresholds.CONCENTRATED_DROP * fall)
+    return False
+
+
+def wants_trial(diagnosis: Diagnosis) -> bool:
+    """Whether the static statistics are not sure and a short training should decide."""
+    certain = diagnosis.confidence >= thresholds.SURE or _has(diagnosis, "nonfinite_values")
+    return diagnosis.decided_by == "static" and not certain
+
+
+def unmatched(diagnosis: Diagnosis, ignore: Sequence[IgnoreRule]) -> tuple[IgnoreRule, ...]:
+    """The rules that matched no finding, for a note to the caller."""
+    return tuple(
+        rule
+        for rule in ignore
+        if not any(_matches(rule, suppressed.finding) for suppressed in diagnosis.suppressed)
+    )
+
+
+def _read(case: Case, ignore: Sequence[IgnoreRule]) -> tuple[list[Reading], tuple[Suppressed, ...]]:
+    told: list[Reading] = []
+    suppressed: list[Suppressed] = []
+    for detector in ALL_DETECTORS:
+        reading = detector.read(case)
+        found = reading.finding
+        rule = next((r for r in ignore if found is not None and _matches(r, found)), None)
+        if rule is not None and found is not None:
+            suppressed.append(Suppressed(found, rule.reason))
+        else:
+            told.append(reading)
+    return told, tuple(suppressed)
+
+
+def _matches(rule: IgnoreRule, found: Finding) -> bool:
+    if rule.code != found.code:
+        return False
+    return rule.layers == "*" or (
+        bool(found.layers) and all(fnmatchcase(layer, rule.layers) for layer in found.layers)
+    )
+
+
+def _agreeing(findings: list[Finding], verdict: Verdict) -> list[Finding]:
+    """Severities that agree with the verdict, worst first: an error only where the verdict is
+    unhealthy; where it is, what puts training at risk is an error when nothing worse is
+    left."""
+    if verdict is not Verdict.UNHEALTHY:
+        findings = [_demoted(f) for f in findings]
+    elif not any(_is_error(f) for f in findings):
+        findings = [_promoted(f) for f in findings]
+    return sorted(findings, key=lambda f: -f.severity.rank)
+
+
+def _demoted(found: Finding) -> Finding:
+    return replace(found, severity=Severity.WARNING) if _is_error(found) else found
+
+
+def _promoted(found: Finding) -> Finding:
+    threatens = found.code in THREATS and found.severity is Severity.WARNING
+    return replace(found, severity=Severity.ERROR) if threatens else found
+
+
+THREATS = frozenset(
+    {
+        "vanishing_gradient",
+        "exploding_gradient",
+        "rank_collapse",
+        "dead_units",
+        "saturated_activation",
+        "poor_initialization",
+        "untrainable",
+    }
+)
+"""Codes whose warnings speak about training."""
+
+
+def _is_error(found: Finding) -> bool:
+    return found.severity is Severity.ERROR
+
+
+def _has(diagnosis: Diagnosis, code: str) -> bool:
+    return any(finding.code == code for finding in diagnosis.findings)
+
+
+def _summary(verdict: Verdict, findings: Sequence[Finding], case: Case) -> str:
+    if verdict is Verdict.INCONCLUSIVE:
+        return "Nothing could be measured: the model has no layers that a gradient reaches."
+    if verdict is Verdict.HEALTHY:
+        return _healthy(case)
+    worst = next((f for f in findings if f.severity.rank >= Severity.WARNING.rank), None)
+    problem = f"{worst.title}: {_first_sentence(worst.detail)}" if worst else "Training is at risk."
+    return f"{_who_trains(case.trial)}{problem}"
+
+
+def _healthy(case: Case) -> str:
+    named = case.plan.optimizer
+    who = OPTIMIZERS.get(named.name, named.name) if named else "SGD with momentum and Adam"
+    fall = gradient_fall(case.flow)
+    kept = f" (gradients fall {fall.median:.1f} decades over depth)" if fall else ""
+    return f"This trains as it stands with {who}{kept}."
+
+
+def _who_trains(trial: Trial | None) -> str:
+    learned = learned_by(trial)
+    does = [OPTIMIZERS.get(name, name) for name, did in learned.items() if did]
+    fails = [OPTIMIZERS.get(name, name) for name, did in learned.items() if not did]
+    if not does or not fails:
+        return ""
+    return f"{' and '.join(does)} trains this, {' and '.join(fails)} does not. "
+
+
+def _first_sentence(detail: str) -> str:
+    """Up to the first full stop that ends a sentence (not one inside a number)."""
+    return detail.split(". ", maxsplit=1)[0].rstrip(".") + "."

@@ -1,0 +1,96 @@
+"""Every number that a detector compares with, named, with where it comes from.
+
+"Labelled networks" are multilayer perceptrons, convolutional and recurrent networks of depth 1 to
+50 with 12 activations and 16 initializations, each really trained (SGD with momentum at five
+rates, Adam at two, 400 steps on the 8×8 digits): `healthy` both train it, `sick` neither,
+`mixed` between. 130 of them are tests/cases/dev_cases.jsonl; others were made with
+tests/cases/oracle.py from other random seeds. Thresholds stand in gaps between the labels and at
+round places that theory suggests, never at a single case. `python -m benchmarks.score` measures
+them again.
+
+Decades are log₁₀. None of these numbers is an absolute size of a gradient.
+"""
+
+from __future__ import annotations
+
+from service.diagnosis.detector import Limits
+
+GRADIENT_FALL = Limits(warning=2.7, warning_width=0.25, error=5.4, error_width=0.5)
+"""Decades that the gradient falls towards the input. Healthy labelled networks lose at most 2.3
+decades. Between about 3 and 5 SGD stops while Adam, blind to scale, still trains. Beyond: a usual
+gradient of the last layer (about 1e-3 an element) has fallen to Adam's ε = 1e-8 (Kingma & Ba
+2015; torch.optim.Adam's default) after 5 to 6 decades, and Adam's steps shrink as well."""
+
+GRADIENT_GROWTH = Limits(warning=2.7, warning_width=0.25, error=4.7, error_width=0.5)
+"""Decades that gradient and activations grow together. Rescaling the loss or the step cures it in
+principle, so Adam trains many of the networks up to 4 decades; SGD none beyond 3."""
+
+EXCESS_GROWTH = Limits(warning=1.75, warning_width=0.1, error=1.95, error_width=0.08)
+"""Decades that the gradient grows more than the activations do: the chaotic phase (Poole et al.
+2016). Healthy labelled networks, batch normalization's own explosion included (gain² of
+BatchNorm + ReLU: π/(π-1) = 1.467 a layer, Yang et al. 2019), reach 1.6; those of 2.2 and
+more are sick."""
+
+TIME_GROWTH = Limits(warning=2.0, warning_width=0.3, error=3.5, error_width=0.4)
+"""Decades that the gradient grows inside a recurrent layer, over all of its time steps (Pascanu et
+al. 2013). Healthy labelled networks stay under 1; a 64-step LSTM at 2.6 is mixed, a 64-step
+RNN at 11 sick."""
+
+DISTINCTION_LOSS = Limits(warning=4.5, warning_width=0.5, error=10.5, error_width=0.8)
+"""Decades that 1 - correlation between samples loses over depth. Healthy labelled networks lose at
+most 3.6. At 14 decades the relative difference of two samples, √(1-c), is float32's resolution
+2⁻²⁴ = 6e-8: the samples are the same number; with noise of the optimizer trouble begins
+before."""
+
+UPDATE_SHARE = Limits(warning=2.6, warning_width=0.3, error=3.1, error_width=0.3)
+"""Σ over the layers of a plain stack of lr·√fan_in/rms(W) at Adam's gentlest usual rate: the
+share of every layer's output that one coherent step (each weight by ± lr) rewrites. Labelled
+deep stacks with LayerNorm are sick from 3.3; healthy ones reach 2.8."""
+USUAL_ADAM_RATE = 3e-4
+"""The smaller of the two usual rates of Adam that the verdict asks about."""
+DEEP_STACK = 20
+"""Layers from which a plain stack is asked for its update share: shallower ones all train."""
+
+SYMMETRY = 1e-3
+"""Largest relative spread of the rows of a weight's gradient that counts as the same gradient:
+float32 sums of some hundred terms differ by less than 1e-5; labelled random networks start at
+0.7."""
+
+DEAD_UNITS = Limits(warning=0.9, warning_width=0.02)
+"""Share of a layer's units that are zero on the whole probe. Healthy labelled networks reach
+0.5."""
+DEAD_UNITS_WORTH_TELLING = 0.5
+"""From this share on an info is given."""
+ALL_DEAD = 0.999
+"""A layer with this share of dead units passes nothing on."""
+
+SATURATION = Limits(warning=0.8, warning_width=0.04)
+"""Share of a layer's elements where the activation is flat (derivative under 5 % of its largest).
+Healthy labelled networks reach 0.5; 0.8 is the first mixed one."""
+SATURATION_WORTH_TELLING = 0.5
+"""From this share on an info is given."""
+
+SCALE_DRIFT_WORTH_TELLING = 1.0
+"""Decades that activations drift over depth before an info is given: a tenfold change."""
+SCALE_DRIFT_WARNING = 2.0
+"""Decades from which it is a warning: close to where training is at risk."""
+
+LOSS_OFF_WORTH_TELLING = 2.0
+"""Loss at start over chance before an info is given. Healthy labelled networks: median 1.1."""
+LOSS_OFF_WARNING = 10.0
+"""… before a warning: beyond the healthiest nine tenths."""
+
+DISCONNECTED_WARNING = 0.25
+"""Share of all parameter elements out of the loss's reach that deserves a warning; unused heads
+and poolers (BERT's: 0.5 %) are usual and stay under it."""
+
+CONCENTRATED_DROP = 0.6
+"""Share of the gradient's fall that happens in one layer: then it may be a head or a branch
+initialised small on purpose, and a few optimizer steps tell."""
+
+DEFAULT_INIT_TOLERANCE = 0.05
+"""Relative deviation of a weight's root mean square from 1/√(3·fan_in) that still counts as
+torch.nn's default initialization (sampling noise is under 2 % from 1,000 elements)."""
+
+SURE = 0.9
+"""Confidence of the static verdict from which no short training is asked for."""

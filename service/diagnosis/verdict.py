@@ -1,0 +1,62 @@
+"""From probabilities to the one answer: will this train as it stands?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.diagnosis.detector import Reading
+from service.diagnosis.outcome import LIKELIHOOD, Outcome
+from service.domain.findings import Verdict
+from service.domain.probe_plan import OptimizerPlan
+
+DOUBT = 0.005
+"""Probability left to every verdict whatever the detectors say: their own error rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """How probable each verdict is; sums to 1."""
+
+    unhealthy: float
+    at_risk: float
+    healthy: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """The most probable."""
+        return max(
+            (self.healthy, 0, Verdict.HEALTHY),
+            (self.at_risk, 1, Verdict.AT_RISK),
+            (self.unhealthy, 2, Verdict.UNHEALTHY),
+        )[2]
+
+    @property
+    def confidence(self) -> float:
+        """Probability that `verdict` is right."""
+        return max(self.unhealthy, self.at_risk, self.healthy)
+
+
+def static_belief(readings: Sequence[Reading], optimizer: OptimizerPlan | None) -> Belief:
+    """What the detectors say together: the worst of them counts.
+
+    At risk means that SGD fails and Adam trains, or both half-way. So when SGD is the one
+    optimizer named, what puts training at risk keeps it from training.
+    """
+    error = max((reading.error for reading in readings), default=0.0)
+    warning = max((reading.warning for reading in readings), default=0.0)
+    if optimizer is not None and optimizer.name == "sgd":
+        error = warning
+    return _belief(error, warning - error, 1.0 - warning)
+
+
+def revised(prior: Belief, outcome: Outcome) -> Belief:
+    """Bayes: the static belief in the light of the short training."""
+    sick, mixed, healthy = LIKELIHOOD[outcome]
+    return _belief(prior.unhealthy * sick, prior.at_risk * mixed, prior.healthy * healthy)
+
+
+def _belief(unhealthy: float, at_risk: float, healthy: float) -> Belief:
+    shares = [max(share, DOUBT) for share in (unhealthy, at_risk, healthy)]
+    total = sum(shares)
+    return Belief(*(share / total for share in shares))
