@@ -1,0 +1,82 @@
+"""What a remedy looks at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.domain.architecture import Architecture, LayerNode
+from service.domain.findings import Diagnosis, Severity, Verdict
+from service.domain.measurements import LayerMeasurements, Measurements, Trial
+
+RECURRENT_OPS = ("rnn", "lstm", "gru")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One diagnosed model."""
+
+    diagnosis: Diagnosis
+    measurements: Measurements
+    architecture: Architecture | None
+    """None for an uploaded model."""
+    batch_size: int
+    """Samples per training batch, ≥ 1."""
+    trial: Trial | None
+    """None when the short training was off or not needed."""
+
+    def codes(self, curable: frozenset[str]) -> tuple[str, ...]:
+        """The findings of weight that a remedy may cure, worst first; none when healthy.
+
+        Changing nothing is best for a model that trains.
+        """
+        if self.diagnosis.verdict is Verdict.HEALTHY:
+            return ()
+        found = (f.code for f in self.diagnosis.findings if f.severity is not Severity.INFO)
+        return tuple(dict.fromkeys(code for code in found if code in curable))
+
+    def layers_with(self, code: str) -> frozenset[str]:
+        """Names of the layers that findings of that code name."""
+        findings = self.diagnosis.findings
+        return frozenset(name for f in findings if f.code == code for name in f.layers)
+
+    def matrices(self) -> tuple[LayerMeasurements, ...]:
+        """Linear and convolutional layers, each once however often it is used."""
+        return tuple(
+            layer
+            for layer in self.measurements.layers
+            if (layer.op == "linear" or layer.op.startswith("conv")) and "#" not in layer.name
+        )
+
+    def recurrent(self) -> tuple[LayerMeasurements, ...]:
+        """RNN, LSTM and GRU layers, each once."""
+        return tuple(
+            layer
+            for layer in self.measurements.layers
+            if layer.op in RECURRENT_OPS and "#" not in layer.name
+        )
+
+    def head(self) -> str | None:
+        """Name of the layer that gives the output: the last linear or convolutional one."""
+        matrices = self.matrices()
+        return matrices[-1].name if matrices else None
+
+    def depth(self) -> int:
+        """Layers on the longest path."""
+        return max((layer.depth for layer in self.measurements.layers), default=0)
+
+    def branches(self) -> int:
+        """Number of residual additions on the path."""
+        return sum(layer.residual for layer in self.measurements.layers)
+
+    def negative_slope(self, layer: LayerMeasurements) -> float:
+        """LeakyReLU's slope behind a layer; torch's 0.01 where the model does not say."""
+        if layer.nonlinearity != "leaky_relu" or self.architecture is None:
+            return 0.01
+        nodes = self.architecture.layers
+        names = [node.name for node in nodes]
+        start = names.index(layer.name) if layer.name in names else 0
+        return next((_slope(node) for node in nodes[start:] if node.type == "LeakyReLU"), 0.01)
+
+
+def _slope(node: LayerNode) -> float:
+    return float(node.args.get("negative_slope", 0.01))

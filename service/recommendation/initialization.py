@@ -1,0 +1,186 @@
+"""Which initializer a layer should have: function, arguments and gain.
+
+The gain is the critical one of the activation that follows (`service.theory.gains`), divided by
+the square root of the fan-in; the last weight of each of L residual branches is scaled by 1/√L,
+so that the stream grows by a factor below e over all of them (Hanin & Rolnick 2018,
+arXiv:1803.01719; Zhang et al. 2019, arXiv:1901.09321).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.domain.measurements import LayerMeasurements, ParameterStatistics
+from service.recommendation.case import RECURRENT_OPS, Case
+from service.theory.gains import CriticalPoint, critical_point
+
+LEAST_LOSS_GAINS = {
+    "sigmoid": 4.0,  # 1/φ'(0), Glorot & Bengio 2010
+    "hardsigmoid": 6.0,  # 1/φ'(0)
+    "softplus": math.sqrt(2.0),  # ReLU's, which it approaches for large signals
+    "logsigmoid": math.sqrt(2.0),
+}
+"""Gains of activations without a critical point: what loses least, not what loses nothing."""
+
+_RELU_LIKE = {"relu", "relu6", "rrelu", "threshold"}
+_LEAKY = {"leaky_relu", "prelu"}
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A new initialization of one parameter."""
+
+    parameter: str
+    """As in named_parameters()."""
+    shape: tuple[int, ...]
+    """Sizes."""
+    function: str
+    """Of torch.nn.init, or forget_gate_."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Its keyword arguments."""
+    rms: float = 0.0
+    """Root mean square the drawn parameter will have, ≥ 0."""
+    gain: float | None = None
+    """rms·√fan_in of a weight; None for others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a layer stands."""
+
+    head: bool = False
+    """True for the layer that gives the output."""
+    branch_scale: float = 1.0
+    """1/√L for the last layer of a residual branch, else 1."""
+    negative_slope: float = 0.01
+    """Of the LeakyReLU that follows."""
+
+
+def draws_for(layer: LayerMeasurements, place: Place) -> tuple[Draw, ...]:
+    """The initialization a layer should have, weights first; () where none is known."""
+    if layer.op in RECURRENT_OPS:
+        return tuple(_recurrent(layer.op, own_parameters(layer)))
+    parameters = {_leaf(p.name): p for p in own_parameters(layer)}
+    weight = parameters.get("weight")
+    if weight is None:
+        return ()
+    if layer.op == "embedding":
+        return (Draw(weight.name, weight.shape, "normal_", {"std": 1.0}, rms=1.0),)
+    if layer.op != "linear" and not layer.op.startswith("conv"):
+        return ()
+    return tuple(_matrix(layer, place, weight, parameters.get("bias")))
+
+
+def place_of(case: Case, layer: LayerMeasurements) -> Place:
+    """Where a layer of the model stands."""
+    return Place(
+        head=layer.name == case.head(),
+        branch_scale=case.branches() ** -0.5 if layer.residual else 1.0,
+        negative_slope=case.negative_slope(layer),
+    )
+
+
+def as_change(draws: Sequence[Draw]) -> dict[str, Any]:
+    """Draws as JSON: the most common one on top, every parameter below."""
+    main = most_common(draws)
+    return {
+        "initializer": main.function,
+        "args": main.args,
+        "gain": main.gain,
+        "parameters": [
+            {"parameter": d.parameter, "initializer": d.function, "args": d.args, "gain": d.gain}
+            for d in draws
+        ],
+    }
+
+
+def most_common(draws: Sequence[Draw]) -> Draw:
+    """The draw that most weights get; of several the first."""
+    weights = [draw for draw in draws if draw.gain is not None] or list(draws)
+    counts = Counter((draw.function, draw.gain) for draw in weights)
+    return max(weights, key=lambda draw: counts[draw.function, draw.gain])
+
+
+def own_parameters(layer: LayerMeasurements) -> tuple[ParameterStatistics, ...]:
+    """Parameters of the operation itself, without those of the normalization behind it."""
+    owner = layer.parameters[0].name.rpartition(".")[0] if layer.parameters else ""
+    return tuple(p for p in layer.parameters if p.name.rpartition(".")[0] == owner)
+
+
+def significant(number: float) -> float:
+    """Six significant digits: enough to reproduce, short enough to paste."""
+    return float(f"{number:.6g}")
+
+
+def _matrix(
+    layer: LayerMeasurements,
+    place: Place,
+    weight: ParameterStatistics,
+    bias: ParameterStatistics | None,
+) -> Iterable[Draw]:
+    fan = layer.fan_out if layer.op.startswith("conv_transpose") else layer.fan_in
+    if not fan:
+        return
+    nonlinearity = None if place.head else layer.nonlinearity
+    point = critical_point(nonlinearity, place.negative_slope) or CriticalPoint(
+        LEAST_LOSS_GAINS.get(nonlinearity or "", 1.0), 0.0, 1.0
+    )
+    gain = point.weight_gain * place.branch_scale
+    function, args = _weight_function(layer, place, nonlinearity, gain, fan, weight.shape)
+    rms = gain / math.sqrt(fan)
+    yield Draw(weight.name, weight.shape, function, args, rms, significant(gain))
+    if bias is None:
+        return
+    if point.bias_std and layer.normalization is None:
+        std = significant(point.bias_std * place.branch_scale)
+        yield Draw(bias.name, bias.shape, "normal_", {"std": std}, std)
+    else:
+        yield Draw(bias.name, bias.shape, "zeros_")
+
+
+def _weight_function(
+    layer: LayerMeasurements,
+    place: Place,
+    nonlinearity: str | None,
+    gain: float,
+    fan: int,
+    shape: tuple[int, ...],
+) -> tuple[str, dict[str, Any]]:
+    """The torch.nn.init call that gives a weight rms of gain/√fan."""
+    exact = ("normal_", {"std": significant(gain / math.sqrt(fan))})
+    if place.branch_scale != 1.0 or layer.op.startswith("conv_transpose"):
+        return exact
+    if nonlinearity in _RELU_LIKE:
+        return "kaiming_normal_", {"nonlinearity": "relu"}
+    if nonlinearity in _LEAKY:
+        slope = 0.25 if nonlinearity == "prelu" else place.negative_slope
+        return "kaiming_normal_", {"a": slope, "nonlinearity": "leaky_relu"}
+    if place.head:
+        return "kaiming_normal_", {"nonlinearity": "linear"}
+    keeps_angles = critical_point(nonlinearity, place.negative_slope)
+    if keeps_angles is not None and keeps_angles.q == 0 and shape[0] <= fan:
+        return "orthogonal_", {"gain": significant(gain)}
+    return exact
+
+
+def _recurrent(op: str, parameters: Iterable[ParameterStatistics]) -> Iterable[Draw]:
+    """The recurrent weights first: they are applied at every step."""
+    for p in sorted(parameters, key=lambda p: "weight_hh" not in p.name):
+        leaf = _leaf(p.name)
+        if leaf.startswith("weight_hh") and len(p.shape) == 2:
+            rms = 1.0 / math.sqrt(max(p.shape))
+            yield Draw(p.name, p.shape, "orthogonal_", {"gain": 1.0}, rms, 1.0)
+        elif leaf.startswith("weight_ih") and len(p.shape) == 2:
+            rms = 1.0 / math.sqrt(p.shape[1])
+            args = {"nonlinearity": "linear"}
+            yield Draw(p.name, p.shape, "kaiming_normal_", args, rms, 1.0)
+        elif op == "lstm" and leaf.startswith("bias_ih"):
+            yield Draw(p.name, p.shape, "forget_gate_", {"val": 1.0}, 0.5)
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition(".")[2]

@@ -1,0 +1,36 @@
+"""Findings and measurements in, recommendations out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from service.domain.architecture import Architecture
+from service.domain.findings import Diagnosis
+from service.domain.measurements import Measurements, Trial
+from service.domain.recommendations import Recommendation
+from service.recommendation.case import Case
+from service.recommendation.remedies import ALL_REMEDIES
+
+
+def recommend(
+    diagnosis: Diagnosis,
+    measurements: Measurements,
+    *,
+    architecture: Architecture | None,
+    batch_size: int,
+    trial: Trial | None = None,
+    allowed_changes: tuple[str, ...],
+) -> tuple[Recommendation, ...]:
+    """Changes of the allowed kinds, least invasive first, with ids r1, r2 …
+
+    `batch_size` is the number of samples per training batch, ≥ 1. Nothing is applied here: `effect`
+    is None. A healthy model gets at most the clipping recommendation.
+    """
+    case = Case(diagnosis, measurements, architecture, batch_size, trial)
+    proposed = (
+        recommendation
+        for remedy in ALL_REMEDIES
+        if remedy.kind in allowed_changes
+        for recommendation in remedy.propose(case)
+    )
+    return tuple(replace(r, id=f"r{number}") for number, r in enumerate(proposed, start=1))

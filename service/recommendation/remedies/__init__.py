@@ -1,0 +1,16 @@
+"""Every remedy, least invasive first; adding one is one file and one line here."""
+
+from __future__ import annotations
+
+from service.recommendation.remedies.activation import ReplaceActivation
+from service.recommendation.remedies.clipping import ClipGradients
+from service.recommendation.remedies.initializer import Reinitialize
+from service.recommendation.remedies.normalization import Normalize
+from service.recommendation.remedy import Remedy
+
+ALL_REMEDIES: tuple[Remedy, ...] = (
+    Reinitialize(),
+    Normalize(),
+    ReplaceActivation(),
+    ClipGradients(),
+)

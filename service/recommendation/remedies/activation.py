@@ -1,0 +1,172 @@
+"""Exchange the activation for one that passes the gradient."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from service.domain.architecture import LayerNode
+from service.domain.measurements import LayerMeasurements
+from service.domain.recommendations import Recommendation
+from service.recommendation import source, spec_patch
+from service.recommendation.case import Case
+from service.recommendation.initialization import Draw, Place, as_change, draws_for
+from service.theory.gains import critical_point
+
+CLASSES = {
+    "sigmoid": "Sigmoid",
+    "hardsigmoid": "Hardsigmoid",
+    "logsigmoid": "LogSigmoid",
+    "softplus": "Softplus",
+    "tanh": "Tanh",
+    "hardtanh": "Hardtanh",
+    "softsign": "Softsign",
+    "relu": "ReLU",
+}
+"""Replaceable activations by their torch.nn class."""
+SUCCESSORS = {"relu": "ReLU", "gelu": "GELU", "leaky_relu": "LeakyReLU"}
+"""What may take their place."""
+
+
+class ReplaceActivation:
+    """Exchange the activation for one whose derivative does not shrink the gradient.
+
+    ## What it changes
+
+    Sigmoid, softplus, tanh and their kin become ReLU, or GELU where layers are normalized by
+    LayerNorm; ReLU whose units are dead becomes leaky ReLU. The layers in front are drawn again
+    with the gain of the new activation. The activation of the output layer stays.
+
+    ## When it is offered
+
+    When gradients vanish or explode through such activations, they are saturated, samples become
+    indistinguishable or the short training does not learn; leaky ReLU when units are dead.
+
+    ## Why it works
+
+    The sigmoid's derivative is at most 1/4, so every layer loses, whatever the weights: it has no
+    critical initialization, nor has softplus. ReLU has derivative 1 on half of its inputs, and
+    weights of variance 2/fan_in make up for the other half exactly.
+
+    ## Limits
+
+    Changes what the network computes; trained weights have to be trained again. In a module whose
+    `forward` calls torch.sigmoid itself there is no submodule to exchange: change the call.
+
+    ## References
+
+    * Glorot et al. 2011, Deep sparse rectifier neural networks. He et al. 2015, arXiv:1502.01852.
+    * Hendrycks & Gimpel 2016, arXiv:1606.08415. Maas et al. 2013, Rectifier nonlinearities improve
+      neural network acoustic models.
+    """
+
+    kind = "activation"
+    cures = frozenset(
+        {
+            "vanishing_gradient",
+            "exploding_gradient",
+            "saturated_activation",
+            "rank_collapse",
+            "untrainable",
+            "dead_units",
+        }
+    )
+
+    def propose(self, case: Case) -> tuple[Recommendation, ...]:
+        codes = case.codes(self.cures)
+        if not codes:
+            return ()
+        worn = {layer.nonlinearity for layer in _hidden(case)}
+        return tuple(
+            _exchange(case, old, codes)
+            for old in CLASSES
+            if old in worn and (old != "relu" or "dead_units" in codes)
+        )
+
+
+def _hidden(case: Case) -> tuple[LayerMeasurements, ...]:
+    return tuple(layer for layer in case.matrices() if layer.name != case.head())
+
+
+def _exchange(case: Case, old: str, codes: tuple[str, ...]) -> Recommendation:
+    layers = tuple(layer for layer in _hidden(case) if layer.nonlinearity == old)
+    new = _successor(old, layers)
+    draws = tuple(draw for layer in layers for draw in _draws(case, layer, new))
+    nodes = _nodes(case, CLASSES[old])
+    names = tuple(layer.name for layer in layers)
+    return Recommendation(
+        id="",
+        kind=ReplaceActivation.kind,
+        layers=names,
+        title=f"Replace {CLASSES[old]} by {SUCCESSORS[new]} after {len(names)} layers",
+        why=_why(old, new, layers),
+        resolves=("dead_units",) if old == "relu" else codes,
+        change={
+            "activation": SUCCESSORS[new],
+            "replaces": CLASSES[old],
+            **(as_change(draws) if draws else {}),
+        },
+        patch=_patch(case, nodes, draws, new),
+        code="\n".join(
+            part for part in (_code(case, old, new, nodes), source.draws(draws)) if part
+        ),
+    )
+
+
+def _successor(old: str, layers: tuple[LayerMeasurements, ...]) -> str:
+    if old == "relu":
+        return "leaky_relu"
+    normalized = all(layer.normalization == "layer_norm" for layer in layers)
+    return "gelu" if normalized else "relu"
+
+
+def _draws(case: Case, layer: LayerMeasurements, new: str) -> tuple[Draw, ...]:
+    scale = case.branches() ** -0.5 if layer.residual else 1.0
+    return draws_for(replace(layer, nonlinearity=new), Place(branch_scale=scale))
+
+
+def _nodes(case: Case, old_class: str) -> tuple[LayerNode, ...]:
+    """The activation layers of the spec to exchange: all of the class but the output's."""
+    if case.architecture is None:
+        return ()
+    nodes = case.architecture.layers
+    names = [node.name for node in nodes]
+    head = case.head()
+    end = names.index(head) if head in names else len(nodes)
+    return tuple(node for node in nodes[:end] if node.type == old_class)
+
+
+def _patch(
+    case: Case, nodes: tuple[LayerNode, ...], draws: tuple[Draw, ...], new: str
+) -> spec_patch.Patch | None:
+    if case.architecture is None or not nodes:
+        return None
+    init = spec_patch.initialize(case.architecture, draws)
+    if init is None:
+        return None
+    return spec_patch.retype(case.architecture, nodes, SUCCESSORS[new]) + init
+
+
+def _code(case: Case, old: str, new: str, nodes: tuple[LayerNode, ...]) -> str:
+    made = f"nn.{SUCCESSORS[new]}()"
+    if nodes:
+        return source.replace_modules([node.name for node in nodes], made)
+    last_stays = "[:-1]" if case.measurements.model.output_op == old else ""
+    return (
+        f"old = [n for n, m in model.named_modules() if isinstance(m, nn.{CLASSES[old]})]"
+        f"{last_stays}\nfor name in old:\n    model.set_submodule(name, {made})"
+    )
+
+
+def _why(old: str, new: str, layers: tuple[LayerMeasurements, ...]) -> str:
+    if old == "relu":
+        return (
+            "A ReLU unit that is zero on every input gets no gradient and never comes back; leaky"
+            " ReLU passes 0.01 of it."
+        )
+    gains = sorted(layer.gradient.gain for layer in layers if layer.gradient.gain is not None)
+    measured = f" {gains[len(gains) // 2]:.2g}x of the gradient a layer" if gains else " too little"
+    point = "no initialization" if critical_point(old) is None else "only a narrow range of weights"
+    return (
+        f"{CLASSES[old]} passes{measured} (median), and {point} keeps it over depth;"
+        f" {SUCCESSORS[new]} with its own initialization does."
+    )
