@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from uuid import UUID
 from service.domain.analysis import Analysis, Status
 from service.domain.architecture import Architecture
 from service.domain.errors import (
+    ArtifactNotFound,
     InvalidRequest,
     NotYetSupported,
     QueueFull,
@@ -166,7 +168,8 @@ class UseCases:
         """Store a file once. Raises StorageFull, PayloadTooLarge, UnsupportedArtifact."""
         artifact = self._artifacts.put(chunks)
         if artifact.format == "unknown":
-            self._artifacts.delete(artifact.id)
+            with suppress(ArtifactNotFound):  # uploaded twice at once, and refused twice
+                self._artifacts.delete(artifact.id)
             raise UnsupportedArtifact(
                 "the file is neither TorchScript (torch.jit.save), nor an exported program "
                 "(torch.export.save), safetensors or npz; what torch.save writes is a pickle, "

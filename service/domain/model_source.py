@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.domain.architecture import Architecture
+from service.domain.architecture import Architecture, resolve
 from service.domain.request import ModelRequest
 
 
@@ -34,8 +34,6 @@ def model_source(model: ModelRequest, model_format: str) -> ModelSource:
 
     Raises InvalidRequest with pointers relative to the model.
     """
-    from service.domain.architecture import resolve
-
     if model.artifact_id is not None:
         return ArtifactSource(model.artifact_id, model_format)
     return SpecSource(resolve(model.spec or {}))

@@ -1,0 +1,73 @@
+"""Migrations, up and down, on both databases."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect
+
+from alembic import command
+from service.storage.analyses import SqlAnalyses
+from service.storage.session import Database
+from service.storage.tables import REVISION, metadata
+from tests.integration.stored_examples import HeldClock
+
+ROOT = Path(__file__).parents[2]
+
+
+def _config(url: str) -> Config:
+    config = Config(ROOT / "alembic.ini")
+    config.attributes["database_url"] = url
+    return config
+
+
+def _tables(url: str) -> set[str]:
+    database = Database(url)
+    try:
+        with database.read() as connection:
+            return set(inspect(connection).get_table_names()) - {"alembic_version"}
+    finally:
+        database.close()
+
+
+def test_up_gives_the_tables_and_down_takes_them_away(empty_url: str) -> None:
+    command.upgrade(_config(empty_url), "head")
+    assert _tables(empty_url) == set(metadata.tables)
+    command.downgrade(_config(empty_url), "base")
+    assert _tables(empty_url) == set()
+    command.upgrade(_config(empty_url), "head")
+    assert _tables(empty_url) == set(metadata.tables)
+
+
+def test_migrations_and_tables_agree(empty_url: str) -> None:
+    command.upgrade(_config(empty_url), "head")
+    command.check(_config(empty_url))  # raises when a migration would be needed
+
+
+def test_the_database_is_ready_only_with_the_current_schema(empty_url: str) -> None:
+    database = Database(empty_url)
+    analyses = SqlAnalyses(database, HeldClock())
+    assert not analyses.ready()
+    command.upgrade(_config(empty_url), "head")
+    assert analyses.ready()
+    command.downgrade(_config(empty_url), "base")
+    assert not analyses.ready()
+    database.close()
+
+
+def test_the_schema_s_revision_is_the_last_migration(tmp_path: Path) -> None:
+    assert ScriptDirectory(str(ROOT / "alembic")).get_current_head() == REVISION
+
+
+def test_the_command_line_migrates_the_database_of_the_settings(tmp_path: Path) -> None:
+    migrate = (
+        "import sys; from alembic.config import main; main(['upgrade', 'head']); "
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    environment = {"GRADDX_DATA_DIR": str(tmp_path / "data"), "PATH": "/usr/bin:/bin"}
+    subprocess.run([sys.executable, "-c", migrate], cwd=ROOT, env=environment, check=True)
+    assert _tables(f"sqlite:///{tmp_path}/data/graddx.sqlite3") == set(metadata.tables)
