@@ -1,0 +1,64 @@
+# One command per act; CI calls the same ones. `make help` lists them.
+
+PYTHON ?= python3
+# torch's install line, on its own: on Linux a plain index gives the CUDA build of several GB.
+# The CPU build: make run TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+CASES ?= tests/cases/dev_cases.jsonl
+
+PY := .venv/bin/python
+PIP := $(PY) -m pip install --disable-pip-version-check
+# Stamps: what was installed, so that a second call starts at once.
+BASE := .venv/.stamp-run
+DEV := .venv/.stamp-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help run worker migrate test lint types score constraints
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: migrate ## serve on 127.0.0.1:8000 with local workers
+	@exec $(PY) -m api
+
+worker: $(BASE) ## one more worker on the same database
+	@exec $(PY) -m service
+
+migrate: $(BASE) ## bring the database of the settings to the current schema
+	@$(PY) -m alembic upgrade head
+
+test: $(DEV) ## everything that can fail
+	@$(PY) -m pytest
+
+lint: $(DEV) ## ruff
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+types: $(DEV) ## mypy --strict
+	@$(PY) -m mypy
+
+score: $(DEV) ## precision, recall, false alarms, repair rate on CASES
+	@$(PY) -m benchmarks.score --cases $(CASES)
+
+constraints: $(DEV) ## pin what is installed, except torch and what only torch needs
+	@$(PY) -m pip freeze \
+	  | grep -viE '^(torch|filelock|fsspec|jinja2|mpmath|networkx|sympy)[ =]' > constraints.txt
+
+$(PY):
+	$(PYTHON) -m venv .venv
+
+# Changes when TORCH does, and torch is installed anew.
+TORCH_STAMP := .venv/.stamp-torch-$(shell printf '%s' '$(TORCH)' | cksum | cut -d ' ' -f 1)
+
+$(TORCH_STAMP): | $(PY)
+	$(PIP) $(TORCH)
+	@rm -f .venv/.stamp-torch-*
+	@touch $@
+
+$(BASE): requirements.txt constraints.txt $(TORCH_STAMP)
+	$(PIP) -r requirements.txt -c constraints.txt
+	@touch $@
+
+$(DEV): requirements-dev.txt $(BASE)
+	$(PIP) -r requirements-dev.txt -c constraints.txt
+	@touch $@
