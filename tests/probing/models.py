@@ -56,13 +56,14 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.relu2 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.relu1(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         y += x
-        out: Tensor = self.relu(y)
+        out: Tensor = self.relu2(y)
         return out
 
 
@@ -122,6 +123,8 @@ def traced(model: nn.Module, example: Tensor) -> torch.jit.ScriptModule:
 def saved(model: torch.jit.ScriptModule) -> io.BytesIO:
     """The bytes of a TorchScript file, at their beginning."""
     file = io.BytesIO()
-    torch.jit.save(model, file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(model, file)
     file.seek(0)
     return file

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from models import ConvNet, LastStepRNN, mlp, scripted, traced, transformer
 from torch import Tensor, nn
 
 from service.domain.errors import ModelRaised, NotDifferentiable
 from service.probing.loaders.torchscript import plain_executor
 from service.probing.trace import record
+from tests.probing.models import ConvNet, LastStepRNN, mlp, scripted, traced, transformer
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "mlp": (lambda: mlp(5, 32, nn.Tanh), (64,)),
@@ -28,7 +28,8 @@ def as_(kind: str, model: nn.Module, example: Tensor) -> nn.Module:
     if kind == "eager":
         return model
     plain_executor()
-    return scripted(model) if kind == "scripted" else traced(model, example)
+    module: nn.Module = scripted(model) if kind == "scripted" else traced(model, example)
+    return module
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -87,12 +88,9 @@ def test_no_grad_regions_and_detached_tensors_stay_so(kind: str) -> None:
     fresh = torch.randn(8, 4)
     for forward in (model, recording.module):
         output = forward(fresh)
-        gradients = torch.autograd.grad(
-            output.sum(), list(parameters.values()), allow_unused=True
-        )
+        gradients = torch.autograd.grad(output.sum(), list(parameters.values()), allow_unused=True)
         got = {
-            name: gradient is not None
-            for name, gradient in zip(parameters, gradients, strict=True)
+            name: gradient is not None for name, gradient in zip(parameters, gradients, strict=True)
         }
         assert got == {
             "learned.weight": True,
@@ -110,7 +108,10 @@ def test_recording_leaves_the_generator_alone() -> None:
     expected = torch.rand(3)
     torch.manual_seed(5)
     record(
-        model, dict(model.named_parameters()), dict(model.named_buffers()), (torch.ones(2, 1, 8, 8),)
+        model,
+        dict(model.named_parameters()),
+        dict(model.named_buffers()),
+        (torch.ones(2, 1, 8, 8),),
     )
     assert torch.equal(torch.rand(3), expected)
 

@@ -5,6 +5,7 @@ Loading runs code of the file: only a sealed child may do it.
 
 from __future__ import annotations
 
+import warnings
 from typing import IO
 
 import torch
@@ -17,7 +18,10 @@ def load(file: IO[bytes], *, mode: str, dtype: torch.dtype) -> LoadedModel:
     """Read a TorchScript file. Raises ModelRaised when it is broken or its own code fails."""
     plain_executor()
     try:
-        module = torch.jit.load(file, map_location="cpu")
+        with warnings.catch_warnings():
+            # The format is deprecated for writing; reading it is what this file is for.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            module = torch.jit.load(file, map_location="cpu")
     except Exception as error:
         gist = str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)
         raise ModelRaised(f"the file could not be loaded as TorchScript: {gist}") from error

@@ -1,0 +1,319 @@
+"""Every statistic against plain autograd on the eager model."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from service.domain.architecture import resolve
+from service.domain.measurements import LayerMeasurements, Measurements
+from service.domain.probe_plan import InputPlan, ProbePlan
+from service.probing.loaders.loaded import loaded
+from service.probing.session import Session
+from tests.probing.models import ConvNet, LastStepRNN, mlp, resnet, saved, scripted, transformer
+
+CLOSE = 1e-5
+
+
+def plan_for(*shape: int, **given: Any) -> ProbePlan:
+    defaults: dict[str, Any] = {"batch_size": 16, "batches": 3, "seeds": 1}
+    return ProbePlan(inputs=(InputPlan(shape),), **{**defaults, **given})
+
+
+def opened(model: nn.Module, plan: ProbePlan) -> Session:
+    return Session(loaded("torchscript", model, mode=plan.mode, dtype=torch.float32), plan)
+
+
+def layer(measured: Measurements, name: str) -> LayerMeasurements:
+    return next(found for found in measured.layers if found.name == name)
+
+
+class Reference:
+    """Outputs and gradients of named modules in the eager model, batch by batch."""
+
+    def __init__(self, session: Session, model: nn.Module, entry: str, output: str) -> None:
+        self.entries: list[Tensor] = []
+        self.outputs: list[Tensor] = []
+        self.gradients: list[Tensor] = []
+        self.entry_gradients: list[Tensor] = []
+        self.parameter_gradients: dict[str, list[Tensor]] = {}
+        self.losses: list[float] = []
+        for number in range(session.plan.batches):
+            self._run(session, model, entry, output, number)
+
+    def _run(
+        self, session: Session, model: nn.Module, entry: str, output: str, number: int
+    ) -> None:
+        batch = session._batch(0, number)
+        seen: dict[str, Tensor] = {}
+        hooks = [
+            model.get_submodule(entry).register_forward_pre_hook(
+                lambda _, args: seen.__setitem__("entry", args[0])
+            ),
+            model.get_submodule(output).register_forward_hook(
+                lambda _, __, out: seen.__setitem__("output", out)
+            ),
+        ]
+        buffers = {name: value.clone() for name, value in model.named_buffers()}
+        torch.manual_seed(batch.seed)
+        inputs = tuple(value.clone().requires_grad_() for value in batch.inputs)
+        value = model(*inputs)
+        loss = session.loss.compute(value, batch.target(value, session.loss))
+        parameters = dict(model.named_parameters())
+        gradients = torch.autograd.grad(
+            loss, [seen["output"], *parameters.values()], retain_graph=True
+        )
+        (entry_gradient,) = torch.autograd.grad(seen["output"], seen["entry"], gradients[0])
+        with torch.no_grad():
+            for name, kept in buffers.items():
+                model.get_buffer(name).copy_(kept)
+        for hook in hooks:
+            hook.remove()
+        self.losses.append(loss.item())
+        self.entries.append(seen["entry"].detach())
+        self.outputs.append(seen["output"].detach())
+        self.gradients.append(gradients[0])
+        self.entry_gradients.append(entry_gradient)
+        for name, gradient in zip(parameters, gradients[1:], strict=True):
+            self.parameter_gradients.setdefault(name, []).append(gradient)
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def geometric(values: list[float]) -> float:
+    return math.exp(mean([math.log(value) for value in values]))
+
+
+def assert_layer(measured: LayerMeasurements, reference: Reference) -> None:
+    def close(ours: float | None, theirs: float) -> None:
+        assert ours == pytest.approx(theirs, rel=CLOSE, abs=1e-12)
+
+    ys, gs = reference.outputs, reference.gradients
+    close(measured.activation.mean, mean([y.double().mean().item() for y in ys]))
+    close(measured.activation.std, mean([y.double().std(correction=0).item() for y in ys]))
+    close(measured.activation.rms, mean([y.double().square().mean().sqrt().item() for y in ys]))
+    close(measured.activation.abs_max, max(y.abs().max().item() for y in ys))
+    close(measured.activation.zero_fraction, mean([(y == 0).float().mean().item() for y in ys]))
+    close(measured.gradient.rms, geometric([g.double().square().mean().sqrt().item() for g in gs]))
+    close(measured.gradient.norm, geometric([g.double().norm().item() for g in gs]))
+    close(measured.gradient.abs_max, max(g.abs().max().item() for g in gs))
+    close(measured.gradient.zero_fraction, mean([(g == 0).float().mean().item() for g in gs]))
+    gains = [
+        (below.double().norm() / above.double().norm()).item()
+        for below, above in zip(reference.entry_gradients, gs, strict=True)
+    ]
+    close(measured.gradient.gain, geometric(gains))
+    assert measured.spread["gradient.gain"] == pytest.approx((min(gains), max(gains)), rel=CLOSE)
+    cosines = [cosine(y) for y in ys]
+    assert measured.activation.correlation == pytest.approx(mean(cosines), abs=1e-5)
+    samples = torch.cat(
+        [
+            below.flatten(1).double().norm(dim=1) / above.flatten(1).double().norm(dim=1)
+            for below, above in zip(reference.entry_gradients, gs, strict=True)
+        ]
+    )
+    for name, share in (("p05", 0.05), ("p50", 0.5), ("p95", 0.95)):
+        close(measured.gradient.gain_quantiles[name], torch.quantile(samples, share).item())
+
+
+def cosine(y: Tensor) -> float:
+    rows = torch.nn.functional.normalize(y.flatten(1).double(), dim=1)
+    products = rows @ rows.T
+    count = len(rows)
+    return ((products.sum() - products.diagonal().sum()) / (count * (count - 1))).item()
+
+
+def assert_parameters(measured: Measurements, model: nn.Module, reference: Reference) -> None:
+    values = dict(model.named_parameters())
+    seen = {found.name: found for one in measured.layers for found in one.parameters}
+    assert set(seen) == set(values)
+    for name, gradients in reference.parameter_gradients.items():
+        ours, stacked = seen[name], torch.stack(gradients).double()
+        norms = [gradient.norm().item() for gradient in stacked]
+        value_norm = values[name].detach().double().norm().item()
+        assert ours.grad_norm == pytest.approx(mean(norms), rel=CLOSE)
+        assert ours.grad_rms == pytest.approx(
+            mean(norms) / math.sqrt(stacked[0].numel()), rel=CLOSE
+        )
+        if value_norm:
+            assert ours.grad_to_weight == pytest.approx(mean(norms) / value_norm, rel=CLOSE)
+        noise = (stacked - stacked.mean(0)).flatten(1).square().sum(1).mean().sqrt().item()
+        assert ours.snr == pytest.approx(stacked.mean(0).norm().item() / noise, rel=1e-4)
+        assert ours.connected
+
+
+@pytest.mark.parametrize("form", ["eager", "torchscript"])
+@pytest.mark.parametrize(
+    ("make", "shape", "name", "entry", "output"),
+    [
+        (lambda: mlp(4, 32, nn.ReLU), (64,), "4", "4", "5"),
+        (lambda: mlp(4, 32, nn.Sigmoid), (64,), "0", "0", "1"),
+        (ConvNet, (1, 8, 8), "head", "head", "head"),
+        (lambda: LastStepRNN("LSTM"), (5, 8), "head", "head", "head"),
+        (lambda: LastStepRNN("GRU"), (5, 8), "head", "head", "head"),
+        (lambda: transformer(norm_first=True), (6, 16), "1", "1", "1"),
+        (
+            lambda: transformer(norm_first=True),
+            (6, 16),
+            "0.layers.1.linear1",
+            "0.layers.1.norm2",
+            "0.layers.1.dropout",
+        ),
+        (resnet, (3, 8, 8), "3.conv1", "3.conv1", "3.relu1"),
+    ],
+)
+def test_statistics_equal_plain_autograd(
+    make: Any, shape: tuple[int, ...], name: str, entry: str, output: str, form: str
+) -> None:
+    torch.manual_seed(2)
+    model = make().train()
+    plan = plan_for(*shape)
+    if form == "eager":
+        session = opened(model, plan)
+    else:
+        session = Session.open(plan, None, saved(scripted(model)))
+    measured = session.measure()
+    reference = Reference(session, model, entry, output)
+    assert_layer(layer(measured, name), reference)
+    assert_parameters(measured, model, reference)
+    assert measured.model.loss_at_start == pytest.approx(mean(reference.losses), rel=CLOSE)
+
+
+def test_a_chain_of_gains_is_the_total() -> None:
+    torch.manual_seed(0)
+    measured = opened(mlp(6, 32, nn.Tanh), plan_for(64)).measure()
+    gains = [one.gradient.gain for one in measured.layers[1:]]
+    assert measured.model.total_gain == pytest.approx(math.prod(g or 0.0 for g in gains), rel=1e-6)
+
+
+def test_measuring_leaves_the_model_as_it_was() -> None:
+    model = ConvNet()
+    session = opened(model, plan_for(1, 8, 8))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first = session.measure()
+    session.measure(after_steps=2)
+    session.trial()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert session.measure() == first
+
+
+def test_settling_steps_open_a_zero_head() -> None:
+    torch.manual_seed(0)
+    model = mlp(2, 16, nn.ReLU)
+    nn.init.zeros_(model[-1].weight)
+    session = opened(model, plan_for(64))
+    assert layer(session.measure(), "0").gradient.norm == 0.0
+    assert (layer(session.measure(after_steps=1), "0").gradient.norm or 0.0) > 0.0
+
+
+def test_sigmoid_at_default_initialization_passes_a_seventh_per_layer() -> None:
+    spec = {
+        "input": {"shape": [64]},
+        "layers": [
+            {
+                "name": "body",
+                "repeat": 20,
+                "layers": [
+                    {"name": "fc", "type": "Linear", "args": {"out_features": 256}},
+                    {"type": "Sigmoid"},
+                ],
+            },
+            {"name": "head", "type": "Linear", "args": {"out_features": 10}},
+        ],
+    }
+    measured = Session.open(ProbePlan(seeds=3), resolve(spec), None).measure()
+    gains = sorted(one.gradient.gain or 0.0 for one in measured.layers[:20])
+    # Theory: σ_w² E[σ'(z)²] with σ_w² = 1/3 gives .1410 (Schoenholz et al. 2017).
+    assert gains[10] == pytest.approx(0.141, rel=0.03)
+    assert [one.name for one in measured.layers[:2]] == ["body.0.fc", "body.1.fc"]
+    assert {one.nonlinearity for one in measured.layers[:20]} == {"sigmoid"}
+
+
+def test_the_same_network_as_spec_and_as_torchscript() -> None:
+    spec = {
+        "input": {"shape": [1, 8, 8]},
+        "layers": [
+            {"name": "conv", "type": "Conv2d", "args": {"out_channels": 4, "kernel_size": 3}},
+            {"name": "norm", "type": "BatchNorm2d"},
+            {"name": "act", "type": "GELU"},
+            {"name": "flat", "type": "Flatten"},
+            {"name": "hidden", "type": "Linear", "args": {"out_features": 16}},
+            {"name": "act2", "type": "SELU"},
+            {"name": "head", "type": "Linear", "args": {"out_features": 10}},
+        ],
+    }
+    plan = ProbePlan(batch_size=16, batches=2, seeds=1)
+    from_spec = Session.open(plan, resolve(spec), None)
+    twin = nn.Sequential()
+    for name, module in (
+        ("conv", nn.Conv2d(1, 4, 3)),
+        ("norm", nn.BatchNorm2d(4)),
+        ("act", nn.GELU()),
+        ("flat", nn.Flatten()),
+        ("hidden", nn.Linear(4 * 36, 16)),
+        ("act2", nn.SELU()),
+        ("head", nn.Linear(16, 10)),
+    ):
+        twin.add_module(name, module)
+    with torch.no_grad():
+        for name, value in twin.named_parameters():
+            value.copy_(from_spec.parameters[name])
+    inputs = (InputPlan((1, 8, 8)),)
+    plan = ProbePlan(inputs=inputs, batch_size=16, batches=2, seeds=1)
+    from_file = Session.open(plan, None, saved(scripted(twin)))
+    assert from_file.measure() == from_spec.measure()
+
+
+class Switching(nn.Module):
+    """Takes one path for light batches, another for heavy ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.light = nn.Linear(8, 4)
+        self.heavy = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if bool(x.sum() > 0):
+            return torch.relu(self.light(x))
+        return torch.tanh(self.heavy(x))
+
+
+def test_a_model_whose_path_depends_on_its_data_is_measured_on_each_path() -> None:
+    plan = plan_for(8, batches=8)
+    session = Session.open(plan, None, saved(scripted(Switching())))
+    assert not session.facts().recorded
+    measured = session.measure()
+    assert measured.notes[0].startswith("data_dependent")
+
+
+def test_a_model_without_parameters_is_measured_by_its_input_gradient() -> None:
+    class Logistic(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            for _ in range(6):
+                x = 3.5 * x * (1 - x)
+            return x
+
+    plan = ProbePlan(
+        inputs=(InputPlan((1,), distribution="uniform"),), batches=2, loss="output_mean_square"
+    )
+    measured = Session.open(plan, None, saved(scripted(Logistic()))).measure()
+    assert measured.layers == ()
+    assert (measured.model.input_grad_norm or 0.0) > 0.0
+
+
+def test_vanished_and_exploded_gradients_keep_their_numbers() -> None:
+    torch.manual_seed(0)
+    small = opened(mlp(12, 32, nn.Tanh, init=lambda w: nn.init.normal_(w, std=1e-3)), plan_for(64))
+    total = small.measure().model.total_gain
+    assert total is not None
+    assert 0 < total < 1e-25
+    plan = plan_for(64, loss="output_mean_square")
+    large = opened(mlp(12, 32, nn.Identity, init=lambda w: nn.init.normal_(w, std=100.0)), plan)
+    first = large.measure().layers[0].gradient
+    assert first.nonfinite_count > 0 or (first.norm is not None and first.norm > 1e20)
