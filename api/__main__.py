@@ -1,0 +1,50 @@
+"""Start the server: `python -m api`."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+
+import uvicorn
+
+from api.app import create_app
+from service import bootstrap
+from service.config import Settings, unknown_variables
+
+GRACE_SECONDS = 5
+"""How long calls may go on once the server was told to stop."""
+
+
+class Server(uvicorn.Server):
+    """Says where it is once it answers."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then print the address: with port 0 nobody else knows it."""
+        await super().startup(sockets)
+        for listening in (one for server in self.servers for one in server.sockets):
+            host, port = listening.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            print(f"graddx is at http://{shown}:{port}/docs", flush=True)  # noqa: T201
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    for complaint in unknown_variables():
+        print(f"warning: {complaint}", file=sys.stderr)  # noqa: T201
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal again when it is done: then the workers are to be stopped too.
+        signal.signal(number, lambda *_: sys.exit(0))
+    settings = Settings()
+    with bootstrap.engine(settings) as engine:
+        config = uvicorn.Config(
+            create_app(engine, settings),
+            host=settings.host,
+            port=settings.port,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        Server(config).run()
+
+
+if __name__ == "__main__":
+    main()

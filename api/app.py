@@ -1,0 +1,64 @@
+"""The application: routes, errors and middleware around an engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anyio import CapacityLimiter
+from asgi_correlation_id import CorrelationIdMiddleware
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from api import VERSION, error_handlers
+from api.metrics import expose_metrics
+from api.middleware import BodyLimit, SecurityHeaders, Unexpected
+from api.openapi import describe
+from api.routes import analyses, artifacts, catalog, docs, health
+from service.config import Settings
+from service.use_cases import Engine
+
+UPLOADS = 16
+"""Files that are stored at the same time; one more waits."""
+
+DESCRIPTION = """Will this PyTorch model train as it stands, and if not, what would make it?
+
+`POST /v1/analyses` with an architecture or a model file; with `?gate=true` the HTTP status is the
+answer. Errors are `application/problem+json` (RFC 9457) with a stable `code`."""
+
+
+class _Described(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The document behind /openapi.json and /docs."""
+        return describe(self)
+
+
+def create_app(engine: Engine, settings: Settings) -> FastAPI:
+    """The front door of `engine`."""
+    app = _Described(
+        title="graddx",
+        version=VERSION,
+        summary="Diagnosis of vanishing, exploding and otherwise sick gradients",
+        description=DESCRIPTION,
+        generate_unique_id_function=_operation_id,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.engine = engine
+    app.state.settings = settings
+    app.state.uploads = CapacityLimiter(UPLOADS)
+    for routes in (analyses, artifacts, catalog, health, docs):
+        app.include_router(routes.router)
+    docs.mount_assets(app)
+    error_handlers.install(app)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, limit=settings.max_upload_mb << 20)
+    app.add_middleware(Unexpected)
+    expose_metrics(app, engine)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(CorrelationIdMiddleware)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    """The function's own name: unique, and what generated clients call it."""
+    return route.name

@@ -1,0 +1,53 @@
+"""What routes ask for by type."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+
+from api.submission import Reader
+from service.domain.errors import AnalysisNotFound, ArtifactNotFound
+from service.use_cases import Engine
+
+_ANALYSIS_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ARTIFACT_ID = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def _engine(request: Request) -> Engine:
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+EngineDep = Annotated[Engine, Depends(_engine)]
+
+
+def _reader(request: Request, engine: EngineDep) -> Reader:
+    state = request.app.state
+    return Reader(request, engine, max_json=state.settings.max_body_mb << 20, uploads=state.uploads)
+
+
+ReaderDep = Annotated[Reader, Depends(_reader)]
+
+
+def _analysis_id(
+    analysis_id: Annotated[str, Path(description="`id` of the answer to POST.")],
+) -> str:
+    if not _ANALYSIS_ID.fullmatch(analysis_id):
+        raise AnalysisNotFound("no analysis has this id")
+    return analysis_id
+
+
+AnalysisId = Annotated[str, Depends(_analysis_id)]
+
+
+def _artifact_id(
+    artifact_id: Annotated[str, Path(description='"sha256:" and 64 hexadecimal digits.')],
+) -> str:
+    if not _ARTIFACT_ID.fullmatch(artifact_id):
+        raise ArtifactNotFound("no artifact has this id")
+    return artifact_id
+
+
+ArtifactId = Annotated[str, Depends(_artifact_id)]

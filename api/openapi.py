@@ -1,0 +1,114 @@
+"""The parts of /openapi.json that FastAPI cannot read off a function."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api.error_handlers import STATUS
+from api.schemas.problems import (
+    MEDIA_TYPE,
+    GateAnalysisFailed,
+    GateFailed,
+    GateNotFinished,
+    Problem,
+)
+from api.schemas.requests import AnalysisIn, AnalysisOptions
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+"""Requests anyone can post; shown in /docs."""
+_GATE: dict[int, type[Problem]] = {417: GateFailed, 502: GateAnalysisFailed, 504: GateNotFinished}
+_COMPONENTS: tuple[type[Problem | AnalysisOptions], ...] = (
+    AnalysisIn,
+    AnalysisOptions,
+    Problem,
+    *_GATE.values(),
+)
+
+_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def _reference(model: type) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def problems(*codes: str) -> Responses:
+    """The error answers of a route, by error code."""
+    statuses = sorted({STATUS[code] for code in (*codes, "internal_error")})
+    return {
+        status: {
+            "description": ", ".join(
+                f"`{code}`" for code in (*codes, "internal_error") if STATUS[code] == status
+            ),
+            "content": {MEDIA_TYPE: {"schema": _reference(_GATE.get(status, Problem))}},
+        }
+        for status in statuses
+    }
+
+
+def _examples() -> dict[str, Any]:
+    return {
+        path.stem: {"summary": path.stem.replace("_", " "), "value": json.loads(path.read_text())}
+        for path in sorted(EXAMPLES.glob("*.json"))
+    }
+
+
+def analysis_body() -> dict[str, Any]:
+    """The two bodies of `POST /v1/analyses`."""
+    form = {
+        "type": "object",
+        "properties": {
+            "model": {**_FILE, "description": "TorchScript file; instead of `request.model`."},
+            "data": {**_FILE, "description": "Not yet supported."},
+            "request": _reference(AnalysisOptions),
+        },
+    }
+    return _body(
+        {
+            "application/json": {"schema": _reference(AnalysisIn)},
+            "multipart/form-data": {
+                "schema": form,
+                "encoding": {"request": {"contentType": "application/json"}},
+            },
+        }
+    )
+
+
+def file_body() -> dict[str, Any]:
+    """The two bodies of `PUT /v1/artifacts`."""
+    form = {"type": "object", "properties": {"file": _FILE}, "required": ["file"]}
+    return _body(
+        {"application/octet-stream": {"schema": _FILE}, "multipart/form-data": {"schema": form}}
+    )
+
+
+def _body(content: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The whole document, made once."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            description=app.description,
+            routes=app.routes,
+            tags=app.openapi_tags,
+        )
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        for model in _COMPONENTS:
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(schema.pop("$defs", {}))
+            schemas[model.__name__] = schema
+        posted = document["paths"]["/v1/analyses"]["post"]["requestBody"]["content"]
+        posted["application/json"]["examples"] = _examples()
+        app.openapi_schema = document
+    return app.openapi_schema

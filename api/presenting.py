@@ -1,0 +1,117 @@
+"""The domain's nouns → the wire types."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from api import VERSION
+from api.schemas.responses import (
+    AnalysesOut,
+    AnalysisHeadOut,
+    AnalysisOut,
+    CostOut,
+    DiagnosisOut,
+    EngineOut,
+    FailureOut,
+    FindingOut,
+    LayerOut,
+    LayersOut,
+    ModelDiagnosisOut,
+    ModelOut,
+    PrescriptionOut,
+    RecommendationOut,
+    SuppressedOut,
+)
+from service.domain.analysis import Analysis, Status
+from service.domain.findings import Finding
+from service.domain.measurements import LayerMeasurements
+from service.domain.report import Report
+from service.use_cases import Page
+
+
+def analysis_out(analysis: Analysis) -> AnalysisOut:
+    """The whole answer."""
+    report = analysis.report
+    return AnalysisOut(
+        **dict(analysis_head_out(analysis)),
+        engine=EngineOut(
+            version=VERSION,
+            torch=report.facts.torch if report else None,
+            device=report.facts.device if report else None,
+        ),
+        cached=False,
+        notes=report.notes if report else (),
+        baseline=None,
+        probe=report.probe if report else None,
+        cost=CostOut.model_validate(report.cost) if report else None,
+        diagnosis=diagnosis_out(report) if report else None,
+    )
+
+
+def analysis_head_out(analysis: Analysis) -> AnalysisHeadOut:
+    """The answer without the result."""
+    return AnalysisHeadOut(
+        id=analysis.id,
+        status=analysis.status.value,
+        stage=analysis.stage,
+        queue_position=analysis.queue_position,
+        created_at=analysis.created_at,
+        started_at=analysis.started_at,
+        finished_at=analysis.finished_at,
+        labels=dict(analysis.labels),
+        verdict=analysis.verdict,
+        passed=analysis.passed,
+        error=FailureOut.model_validate(analysis.error) if analysis.error else None,
+        model=_model_out(analysis),
+    )
+
+
+def analyses_out(page: Page) -> AnalysesOut:
+    """One page of a list."""
+    heads = tuple(analysis_head_out(analysis) for analysis in page.items)
+    return AnalysesOut(items=heads, next_cursor=page.next_cursor)
+
+
+def diagnosis_out(report: Report) -> DiagnosisOut:
+    """The answer to: will this train as it stands?"""
+    diagnosis = report.diagnosis
+    prescription = report.prescription
+    return DiagnosisOut(
+        verdict=diagnosis.verdict,
+        confidence=diagnosis.confidence,
+        decided_by=diagnosis.decided_by,
+        summary=diagnosis.summary,
+        suppressed=tuple(
+            SuppressedOut(**asdict(one.finding), reason=one.reason) for one in diagnosis.suppressed
+        ),
+        findings=findings_out(diagnosis.findings),
+        recommendations=tuple(
+            RecommendationOut.model_validate(one) for one in report.recommendations
+        ),
+        prescription=PrescriptionOut.model_validate(prescription) if prescription else None,
+        model=ModelDiagnosisOut.model_validate(report.model),
+        layers=tuple(LayerOut.model_validate(layer) for layer in report.layers),
+    )
+
+
+def layers_out(
+    analysis_id: str, status: Status, layers: tuple[LayerMeasurements, ...]
+) -> LayersOut:
+    """Every per-layer statistic."""
+    out = tuple(LayerOut.model_validate(layer) for layer in layers)
+    return LayersOut(id=analysis_id, status=status, layers=out)
+
+
+def findings_out(findings: tuple[Finding, ...]) -> tuple[FindingOut, ...]:
+    """Findings, in the same order."""
+    return tuple(FindingOut.model_validate(finding) for finding in findings)
+
+
+def _model_out(analysis: Analysis) -> ModelOut:
+    facts = analysis.report.facts if analysis.report else None
+    return ModelOut(
+        format=analysis.model_format,
+        sha256=analysis.model_sha256,
+        parameters=facts.parameters if facts else None,
+        layers=facts.layers if facts else None,
+    )

@@ -1,0 +1,201 @@
+"""/v1/analyses: submit, read, list, cancel."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from api.dependencies import AnalysisId, EngineDep, ReaderDep
+from api.error_handlers import InvalidParameter
+from api.gate import DEFAULT_WAIT, refusal
+from api.layers_csv import layers_csv
+from api.negotiation import CSV, JSON, negotiate
+from api.openapi import analysis_body, problems
+from api.presenting import analyses_out, analysis_out, layers_out
+from api.schemas.queries import HoldQuery, ListQuery
+from api.schemas.responses import AnalysesOut, AnalysisOut, LayersOut
+from api.waiting import preferred_wait, wait_until_final
+from service.domain.analysis import Analysis
+from service.use_cases import Engine, Filter
+
+router = APIRouter(prefix="/v1/analyses", tags=["analyses"])
+
+RETRY_AFTER = "1"
+"""Seconds after which a caller should ask again for an analysis that goes on."""
+GATE = ("gate_failed", "analysis_failed", "not_finished")
+FINISHED = {"model": AnalysisOut, "description": "Final: succeeded, failed or cancelled."}
+UNDER_WAY = {
+    "model": AnalysisOut,
+    "description": "Queued or running.",
+    "headers": {
+        "Location": {"schema": {"type": "string"}, "description": "Address of the analysis."},
+        "Retry-After": {"schema": {"type": "string"}, "description": "Seconds."},
+    },
+}
+
+PreferHeader = Annotated[
+    str | None, Header(description="`wait=SECONDS` (RFC 7240), as the parameter `wait`.")
+]
+IdempotencyKey = Annotated[str | None, Header(description="Not yet supported.")]
+
+
+@router.post(
+    "",
+    response_model=None,
+    openapi_extra=analysis_body(),
+    responses={
+        200: FINISHED,
+        202: UNDER_WAY,
+        **problems(
+            "invalid_request",
+            "unknown_layer_type",
+            "shape_mismatch",
+            "unsupported_artifact",
+            "artifact_rejected",
+            "artifact_not_found",
+            "not_acceptable",
+            "payload_too_large",
+            "unsupported_media_type",
+            "queue_full",
+            "sandbox_unavailable",
+            "storage_full",
+            *GATE,
+        ),
+    },
+)
+async def submit_analysis(
+    request: Request,
+    query: Annotated[HoldQuery, Query()],
+    engine: EngineDep,
+    reader: ReaderDep,
+    prefer: PreferHeader = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Analyse a model: will it train as it stands, and if not, what would make it?
+
+    Send JSON (an architecture spec, or the id of an artifact uploaded before), or a form with the
+    model file and, optionally, everything else as JSON in `request`. With `?gate=true` the HTTP
+    status alone tells whether the model passed: `curl --fail-with-body` is then a CI step."""
+    negotiate(request, JSON)
+    if idempotency_key is not None:
+        raise InvalidParameter("Idempotency-Key", "not yet supported")
+    preferred_wait(prefer)
+    analysis = await run_in_threadpool(engine.submit, await reader.analysis())
+    return await _held(request, engine, analysis, query, prefer)
+
+
+@router.get(
+    "/{analysis_id}",
+    response_model=None,
+    responses={
+        200: FINISHED,
+        202: UNDER_WAY,
+        **problems("invalid_request", "analysis_not_found", "not_acceptable", *GATE),
+    },
+)
+async def read_analysis(
+    request: Request,
+    analysis_id: AnalysisId,
+    query: Annotated[HoldQuery, Query()],
+    engine: EngineDep,
+    prefer: PreferHeader = None,
+) -> Response:
+    """Where an analysis stands and, once it succeeded, the whole diagnosis."""
+    negotiate(request, JSON)
+    preferred_wait(prefer)
+    analysis = await run_in_threadpool(engine.get, analysis_id)
+    return await _held(request, engine, analysis, query, prefer)
+
+
+@router.get(
+    "",
+    response_model=None,
+    responses={
+        200: {
+            "model": AnalysesOut,
+            "headers": {
+                "Link": {"schema": {"type": "string"}, "description": "rel=next: the next page."}
+            },
+        },
+        **problems("invalid_request", "not_acceptable"),
+    },
+)
+def list_analyses(
+    request: Request, query: Annotated[ListQuery, Query()], engine: EngineDep
+) -> Response:
+    """Analyses without their results, newest first."""
+    negotiate(request, JSON)
+    where = Filter(query.status, query.verdict, _labels(query.label), query.model_sha256)
+    page = engine.list(where, limit=query.limit, cursor=query.cursor)
+    following = request.url.include_query_params(cursor=page.next_cursor)
+    link = {"Link": f'<{following}>; rel="next"'} if page.next_cursor else {}
+    return Response(analyses_out(page).model_dump_json(), media_type=JSON, headers=link)
+
+
+@router.delete(
+    "/{analysis_id}",
+    response_model=None,
+    status_code=204,
+    responses={
+        202: {"model": AnalysisOut, "description": "Cancelled: it was queued or running."},
+        204: {"description": "Deleted: it was final."},
+        **problems("invalid_request", "analysis_not_found", "not_acceptable"),
+    },
+)
+def remove_analysis(request: Request, analysis_id: AnalysisId, engine: EngineDep) -> Response:
+    """Cancel an analysis that is queued or running, else delete it."""
+    negotiate(request, JSON)
+    if not engine.remove(analysis_id):
+        return Response(status_code=204)
+    body = analysis_out(engine.get(analysis_id)).model_dump_json()
+    return Response(body, status_code=202, media_type=JSON)
+
+
+@router.get(
+    "/{analysis_id}/layers",
+    response_model=None,
+    responses={
+        200: {"model": LayersOut, "content": {CSV: {"schema": {"type": "string"}}}},
+        **problems("invalid_request", "analysis_not_found", "not_acceptable"),
+    },
+)
+def list_layers(request: Request, analysis_id: AnalysisId, engine: EngineDep) -> Response:
+    """Every per-layer statistic; a table with `Accept: text/csv`. Empty until it succeeded."""
+    media_type = negotiate(request, JSON, CSV)
+    layers = layers_out(analysis_id, engine.status(analysis_id), engine.layers(analysis_id))
+    body = layers_csv(layers) if media_type == CSV else layers.model_dump_json()
+    return Response(body, media_type=media_type, headers={"Vary": "Accept"})
+
+
+async def _held(
+    request: Request, engine: Engine, analysis: Analysis, query: HoldQuery, prefer: str | None
+) -> Response:
+    """The answer once the analysis is final or the caller waited long enough."""
+    preferred = preferred_wait(prefer) if query.wait is None else None
+    asked = query.wait if preferred is None else preferred
+    seconds = asked if asked is not None else DEFAULT_WAIT if query.gate else 0
+    analysis = await wait_until_final(engine, analysis, seconds, request)
+    address = str(request.url_for("read_analysis", analysis_id=analysis.id))
+    answer = (refusal(analysis, address) if query.gate else None) or _answer(analysis, address)
+    if preferred is not None:
+        answer.headers["Preference-Applied"] = f"wait={preferred}"
+    return answer
+
+
+def _answer(analysis: Analysis, address: str) -> Response:
+    body = analysis_out(analysis).model_dump_json()
+    if analysis.status.final:
+        return Response(body, media_type=JSON, headers={"Content-Location": address})
+    headers = {"Location": address, "Retry-After": RETRY_AFTER}
+    return Response(body, status_code=202, media_type=JSON, headers=headers)
+
+
+def _labels(pairs: list[str]) -> dict[str, str] | None:
+    """Raises InvalidParameter."""
+    labels: dict[str, str] = {}
+    for key, _, value in (pair.partition(":") for pair in pairs):
+        if labels.setdefault(key, value) != value:
+            raise InvalidParameter("label", f"{key} cannot have two values")
+    return labels or None

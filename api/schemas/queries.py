@@ -1,0 +1,46 @@
+"""Query parameters; an unknown one is refused, so that a mistyped `gate` cannot pass."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.domain.analysis import Status
+from service.domain.findings import Verdict
+
+
+class Query(BaseModel):
+    """Frozen, nothing unknown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class HoldQuery(Query):
+    """How long to hold the call, and whether to act as a gate."""
+
+    wait: float | None = Field(default=None, ge=0, le=300, allow_inf_nan=False)
+    """Seconds to hold the call until the analysis is final, 0 … 300; before `Prefer: wait=N`.
+    Default: 0, with gate=true 300."""
+    gate: bool = False
+    """200 only when it succeeded and passed; 417 when it did not pass, 502 when it failed or was
+    cancelled, 504 when `wait` ran out."""
+
+
+class ListQuery(Query):
+    """Which analyses, and how many."""
+
+    status: Status | None = None
+    """Only these."""
+    verdict: Verdict | None = None
+    """Only these."""
+    label: list[Annotated[str, Field(pattern=r"^[^:\x00]+:[^\x00]*$", max_length=321)]] = Field(
+        default_factory=list, max_length=16
+    )
+    """key:value; given several times, all must match."""
+    model_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """Only analyses of this model, 64 hexadecimal digits."""
+    limit: int = Field(default=20, ge=1, le=100)
+    """Analyses per page, 1 … 100."""
+    cursor: str | None = Field(default=None, max_length=512, pattern=r"^[A-Za-z0-9_=.~-]+$")
+    """`next_cursor` of the page before."""

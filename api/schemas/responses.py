@@ -1,0 +1,482 @@
+"""What comes back. Each type reads itself off the domain's dataclass of the same fields."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _finite_inside(value: Any) -> Any:
+    """JSON without NaN and infinities, whatever its shape."""
+    if isinstance(value, dict):
+        return {str(name): _finite_inside(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite_inside(item) for item in value]
+    return _finite(value)
+
+
+Number = Annotated[float | None, BeforeValidator(_finite)]
+"""A finite number, or null when it is not finite or does not apply."""
+Json = Annotated[dict[str, Any], BeforeValidator(_finite_inside)]
+JsonOrNull = Annotated[dict[str, Any] | None, BeforeValidator(_finite_inside)]
+
+
+class Out(BaseModel):
+    """Frozen; reads attributes."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True, use_attribute_docstrings=True)
+
+
+class FailureOut(Out):
+    """Why an analysis failed."""
+
+    code: str = Field(examples=["model_raised"])
+    """Stable."""
+    title: str
+    """The same in a few words."""
+    detail: str
+    """What happened."""
+
+
+class EngineOut(Out):
+    """What measured."""
+
+    version: str
+    """Of graddx."""
+    torch: str | None
+    """torch.__version__; null until a model was loaded."""
+    device: str | None
+    """cpu; null until a model was loaded."""
+
+
+class ModelOut(Out):
+    """The model that was analysed."""
+
+    format: str | None
+    """spec or torchscript; null until known."""
+    sha256: str | None
+    """Of the canonical spec, or of the file; null until known."""
+    parameters: int | None
+    """Number of parameter elements; null until measured."""
+    layers: int | None
+    """Number of layers; null until measured."""
+
+
+class BaselineOut(Out):
+    """The analysis it was compared with."""
+
+    id: str
+
+
+class CostOut(Out):
+    """What the answer cost."""
+
+    wall_seconds: Number
+    """From claim to report, s."""
+    device: str
+    """cpu."""
+    peak_memory_mb: Number
+    """Largest resident set of the child, MiB."""
+    stages: dict[str, Number]
+    """Seconds per stage: load, probe, diagnose, trial, recommend."""
+
+
+class FindingOut(Out):
+    """One problem, with its numbers."""
+
+    code: str = Field(examples=["vanishing_gradient"])
+    """Stable; see /v1/catalog."""
+    severity: str
+    """error, warning or info."""
+    confidence: Number
+    """Probability that the finding is true, 0 … 1."""
+    layers: tuple[str, ...]
+    """Layers concerned, in order; empty: the whole model."""
+    title: str
+    """A few words."""
+    detail: str
+    """Numbers, threshold and its source."""
+    evidence: Json
+    """The numbers behind it."""
+    causes: tuple[str, ...]
+    """Why, one sentence each."""
+    docs: str
+    """Path of the docs section."""
+
+
+class SuppressedOut(FindingOut):
+    """A finding the caller chose to ignore."""
+
+    reason: str
+    """The caller's own."""
+
+
+class EffectOut(Out):
+    """What a recommendation did when it was applied and measured."""
+
+    verified: bool | None
+    """null when nothing could be measured."""
+    before: Json
+    after: Json
+    resolved: tuple[str, ...]
+    """Finding codes that went away."""
+    introduced: tuple[str, ...]
+    """Finding codes that appeared."""
+
+
+class RecommendationOut(Out):
+    """One change, concrete enough to paste."""
+
+    id: str = Field(examples=["r1"])
+    """r1, r2 … in order of preference."""
+    kind: str
+    """initializer, activation, clipping, normalization, residual …"""
+    layers: tuple[str, ...]
+    """Layers it changes; empty: the training loop."""
+    title: str
+    """A few words."""
+    why: str
+    """The reason, with numbers."""
+    resolves: tuple[str, ...]
+    """Finding codes it is meant to cure."""
+    change: Json
+    """The change in numbers."""
+    patch: tuple[Json, ...] | None
+    """RFC 6902 operations on the submitted spec; null where there is none."""
+    code: str
+    """PyTorch source to paste."""
+    effect: EffectOut | None
+    """null until it was applied and measured."""
+
+
+class PrescriptionOut(Out):
+    """The smallest verified set of changes that makes the model train."""
+
+    recommendations: tuple[str, ...]
+    """Their ids."""
+    verdict_after: str
+    """The verdict of the changed model."""
+    trial: JsonOrNull
+    """Short training before and after."""
+    patched_spec: JsonOrNull
+    """The repaired spec, expanded."""
+
+
+class QuantilesOut(Out):
+    """Of one number over its repetitions."""
+
+    p50: Number
+    p90: Number
+    max: Number
+    n: int
+    """Finite repetitions."""
+
+
+class ModelDiagnosisOut(Out):
+    """Measurements of the whole model."""
+
+    loss: str
+    """The loss that was used."""
+    loss_at_start: Number
+    """Mean over seeds and batches."""
+    chance_loss: Number
+    """What knowing nothing costs; null where undefined."""
+    grad_norm: QuantilesOut
+    """Norm of the gradient of all parameters, over seeds and batches."""
+    total_gain: Number
+    """Gradient norm at the first layer's output over that at the last layer's output."""
+    trainable_depth: JsonOrNull = None
+    """predicted, low, high, actual; null where theory does not cover the model."""
+
+
+class ActivationOut(Out):
+    """Of a layer's output."""
+
+    mean: Number
+    std: Number
+    """≥ 0."""
+    rms: Number
+    """≥ 0."""
+    abs_max: Number
+    """Largest magnitude."""
+    zero_fraction: Number
+    """Share of elements exactly 0, 0 … 1."""
+    saturated_fraction: Number
+    """Share in the nonlinearity's flat region, 0 … 1; null where it has none."""
+    dead_unit_fraction: Number
+    """Share of units that are 0 on the whole probe, 0 … 1."""
+    correlation: Number
+    """Mean pairwise cosine between samples, -1 … 1."""
+    nonfinite_count: int
+    """NaN and infinite elements."""
+
+
+class GradientOut(Out):
+    """Of the loss with respect to a layer's output."""
+
+    rms: Number
+    """≥ 0."""
+    norm: Number
+    """Frobenius norm over a batch, ≥ 0."""
+    abs_max: Number
+    """Largest magnitude."""
+    gain: Number
+    """Gradient norm at the layer's input over that at its output, this path alone, ≥ 0."""
+    gain_quantiles: dict[str, Number]
+    """p05, p50, p95 per sample."""
+    gain_parts: dict[str, Number] | None
+    """weight, activation, normalization, residual: factors of the gain."""
+    predicted_gain: Number
+    """Theory's gain; null where it does not cover the layer."""
+    zero_fraction: Number
+    """Share of elements exactly 0, 0 … 1."""
+    underflow_fraction_fp16: Number
+    """Share of nonzero elements that would be 0 in float16, 0 … 1."""
+    nonfinite_count: int
+    """NaN and infinite elements."""
+
+
+class ParameterOut(Out):
+    """Of one parameter and its gradient."""
+
+    name: str
+    """As in named_parameters()."""
+    shape: tuple[int, ...]
+    rms: Number
+    """Of the parameter, ≥ 0."""
+    grad_norm: Number
+    """≥ 0; null when no gradient reached it."""
+    grad_rms: Number
+    """≥ 0."""
+    grad_to_weight: Number
+    """Gradient norm over parameter norm, ≥ 0."""
+    snr: Number
+    """Mean gradient over its spread across batches, ≥ 0."""
+    update_ratio: Number
+    """Size of the first optimizer step relative to the parameter; null without an optimizer."""
+    connected: bool
+    """False when the loss does not depend on it."""
+    frozen: bool
+    """True when it was saved with requires_grad=False."""
+    unit_spread: Number
+    """How far the rows' gradients differ, 0 … 1; 0: symmetric units."""
+    nonfinite_count: int
+    """NaN and infinite elements."""
+
+
+class LayerOut(Out):
+    """Every statistic of one layer."""
+
+    index: int
+    """Position in execution order, from 0."""
+    name: str
+    """Module path."""
+    op: str
+    """linear, conv2d, lstm, attention, norm …"""
+    nonlinearity: str | None
+    """What follows, in lower snake case; null: nothing."""
+    normalization: str | None
+    """batch_norm, layer_norm … or null."""
+    residual: bool
+    """True when another layer's output is added here."""
+    fan_in: int | None
+    fan_out: int | None
+    depth: int
+    """Longest chain of layers that ends here, from 1."""
+    output_shape: tuple[int, ...]
+    """With the batch dimension."""
+    activation: ActivationOut
+    gradient: GradientOut
+    parameters: tuple[ParameterOut, ...]
+    spread: dict[str, tuple[Number, Number]]
+    """Lowest and highest value over seeds and batches, by dotted name (gradient.gain …)."""
+
+
+class DiagnosisOut(Out):
+    """Will this model train as it stands?"""
+
+    verdict: str
+    """healthy, at_risk, unhealthy or inconclusive."""
+    confidence: Number
+    """Probability that the verdict is right, 0 … 1."""
+    decided_by: str
+    """static or trial."""
+    summary: str
+    """One sentence."""
+    suppressed: tuple[SuppressedOut, ...]
+    """Findings the caller chose to ignore."""
+    findings: tuple[FindingOut, ...]
+    """Worst first."""
+    recommendations: tuple[RecommendationOut, ...]
+    """In order of preference."""
+    prescription: PrescriptionOut | None
+    """null when healthy, or not known."""
+    model: ModelDiagnosisOut
+    layers: tuple[LayerOut, ...]
+
+
+class AnalysisHeadOut(Out):
+    """An analysis without its result."""
+
+    id: str
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    """Where it stands."""
+    stage: str | None
+    """What a running analysis is doing: load, probe, diagnose, trial, recommend."""
+    queue_position: int | None
+    """While queued: how many analyses are ahead."""
+    created_at: datetime
+    """UTC."""
+    started_at: datetime | None
+    """UTC; null while queued."""
+    finished_at: datetime | None
+    """UTC; null until final."""
+    labels: dict[str, str]
+    """The caller's own key-value pairs."""
+    verdict: str | None
+    """Of a succeeded analysis."""
+    passed: bool | None
+    """Nothing at or above `fail_on`, and a verdict that is not inconclusive; null until then."""
+    error: FailureOut | None
+    """Of a failed analysis."""
+    model: ModelOut
+
+
+class AnalysisOut(AnalysisHeadOut):
+    """An analysis, with its result when it succeeded."""
+
+    engine: EngineOut
+    cached: bool
+    """True when answered from an identical finished analysis."""
+    notes: tuple[str, ...]
+    """What the reader should know."""
+    baseline: BaselineOut | None
+    """The analysis it was compared with."""
+    probe: JsonOrNull
+    """The probe as used; null until succeeded."""
+    cost: CostOut | None
+    """null until succeeded."""
+    diagnosis: DiagnosisOut | None
+    """null until succeeded."""
+
+
+class AnalysesOut(Out):
+    """One page, newest first."""
+
+    items: tuple[AnalysisHeadOut, ...]
+    next_cursor: str | None
+    """For `cursor`; null on the last page."""
+
+
+class LayersOut(Out):
+    """Every per-layer statistic of an analysis."""
+
+    id: str
+    """Of the analysis."""
+    status: str
+    """Layers are there once it succeeded."""
+    layers: tuple[LayerOut, ...]
+
+
+class ArtifactOut(Out):
+    """A stored file."""
+
+    id: str = Field(examples=["sha256:" + "0" * 64])
+    """"sha256:" and 64 hexadecimal digits of the content."""
+    size: int
+    """Bytes."""
+    format: str
+    """torchscript, exported_program, safetensors, npz or unknown; told by content."""
+    created_at: datetime
+    """UTC."""
+
+
+class DetectorOut(Out):
+    """A finding that can be made."""
+
+    code: str
+    """`code` of the findings."""
+    title: str
+    """A few words."""
+    docs: str
+    """What it sees, why it matters, evidence, known false alarms, references."""
+
+
+class RemedyOut(Out):
+    """A recommendation that can be made."""
+
+    kind: str
+    """`kind` of the recommendations."""
+    resolves: tuple[str, ...]
+    """Finding codes it can be offered for; empty: it is always offered."""
+    docs: str
+    """What it changes, and when."""
+
+
+class ArgumentOut(Out):
+    """An argument of a layer or an initializer."""
+
+    name: str
+    required: bool
+    """False: it has a default, or is inferred."""
+    inferred: bool
+    """True: may be left out, the layer's input tells."""
+    default: Any
+    """null where there is none."""
+
+
+class LayerTypeOut(Out):
+    """A layer a spec may use."""
+
+    name: str
+    """`type` in a spec."""
+    category: str
+    """linear, convolution, recurrent, activation, normalization …"""
+    summary: str
+    """What it computes."""
+    arguments: tuple[ArgumentOut, ...]
+    """`args` in a spec."""
+
+
+class InitializerOut(Out):
+    """A function `init` may name."""
+
+    name: str
+    """As in torch.nn.init."""
+    summary: str
+    """What it fills with."""
+    arguments: tuple[ArgumentOut, ...]
+    """`args` in `init`."""
+
+
+class CatalogOut(Out):
+    """What this server knows, read off its registries."""
+
+    detectors: tuple[DetectorOut, ...]
+    remedies: tuple[RemedyOut, ...]
+    layer_types: tuple[LayerTypeOut, ...]
+    """Every type, activations too."""
+    activations: tuple[str, ...]
+    """Names of the layer types that are activations."""
+    initializers: tuple[InitializerOut, ...]
+
+
+class LiveOut(Out):
+    """The process runs."""
+
+    status: Literal["ok"] = "ok"
+
+
+class ReadyOut(Out):
+    """Can it take and finish work?"""
+
+    ready: bool
+    checks: dict[str, bool]
+    """database, workers …"""

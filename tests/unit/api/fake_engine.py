@@ -1,0 +1,240 @@
+"""`Engine` in memory: what the front door does with it is what is tested."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from service.domain.analysis import Analysis, Failure, Status
+from service.domain.errors import AnalysisNotFound, ArtifactNotFound, InvalidRequest
+from service.domain.findings import Diagnosis, Finding, Severity, Suppressed, Verdict
+from service.domain.measurements import (
+    ActivationStatistics,
+    GradientStatistics,
+    LayerMeasurements,
+    ModelFacts,
+    ModelMeasurements,
+    ParameterStatistics,
+    Quantiles,
+)
+from service.domain.model_source import model_source
+from service.domain.recommendations import Recommendation
+from service.domain.report import Cost, Report
+from service.domain.request import AnalysisRequest
+from service.use_cases import Artifact, Backlog, Filter, Page, Readiness
+
+NAN = float("nan")
+SICK = Finding(
+    "vanishing_gradient",
+    Severity.ERROR,
+    0.99,
+    ("fc1",),
+    "Gradients vanish",
+    "fc1 receives 3.1e-11 of the gradient at fc20.",
+    {"total_gain": 3.1e-11, "profile": [1.0, NAN]},
+    ("sigmoid saturates",),
+    "docs/detectors.md#vanishing_gradient",
+)
+LAYER = LayerMeasurements(
+    index=0,
+    name="fc1",
+    op="linear",
+    nonlinearity="sigmoid",
+    normalization=None,
+    residual=False,
+    fan_in=64,
+    fan_out=32,
+    depth=1,
+    output_shape=(64, 32),
+    activation=ActivationStatistics(0.5, 0.1, 0.51, 0.9, 0.0, 0.25, 0.0, NAN),
+    gradient=GradientStatistics(1e-9, 1e-8, 1e-7, 0.19, {"p50": 0.18}),
+    parameters=(ParameterStatistics("fc1.weight", (32, 64), 0.1, 1e-9, 1e-11, 1e-8, None),),
+    spread={"gradient.gain": (0.18, 0.2)},
+)
+
+
+def report(verdict: Verdict = Verdict.HEALTHY) -> Report:
+    """A finished analysis' report."""
+    healthy = verdict is Verdict.HEALTHY
+    findings = () if healthy else (SICK,)
+    return Report(
+        facts=ModelFacts("spec", 2080, 1, True, "2.13.0", "cpu"),
+        probe={"loss": "cross_entropy", "batch_size": 64},
+        diagnosis=Diagnosis(
+            verdict,
+            0.99,
+            "static",
+            "All is well." if healthy else "Gradients vanish.",
+            findings,
+            () if healthy else (Suppressed(SICK, "known"),),
+        ),
+        recommendations=(
+            Recommendation("r1", "clipping", (), "Clip", "Good practice.", (), {"max_norm": 1.0}),
+        ),
+        prescription=None,
+        model=ModelMeasurements(
+            "cross_entropy",
+            True,
+            2.31,
+            2.3026,
+            Quantiles(1.0, 1.1, 1.2, 12),
+            0.5,
+            0.1,
+            (64, 10),
+            None,
+        ),
+        layers=(LAYER,),
+        trial=None,
+        cost=Cost(1.9, "cpu", 310.0, {"probe": 0.6}),
+        notes=("batch size 64",),
+        passed=healthy,
+    )
+
+
+class FakeEngine:
+    """Finishes what it is given as `outcome` says; None: never."""
+
+    def __init__(self) -> None:
+        self.outcome: Callable[[Analysis], Analysis] | None = succeed
+        self.finish_after_looks = 0
+        self.looks = 0
+        self.submitted: list[AnalysisRequest] = []
+        self.analyses: dict[str, Analysis] = {}
+        self.files: dict[str, Artifact] = {}
+        self.largest_chunk = 0
+        self.ready = True
+        self.error: Exception | None = None
+
+    def submit(self, request: AnalysisRequest) -> Analysis:
+        if self.error is not None:
+            raise self.error
+        if request.model.artifact_id is not None:
+            self.artifact(request.model.artifact_id)
+        else:
+            try:
+                model_source(request.model, "spec")
+            except InvalidRequest as error:
+                raise error.within("/model") from error
+        self.submitted.append(request)
+        number = len(self.submitted)
+        analysis = Analysis(
+            id=f"a{number}",
+            status=Status.QUEUED,
+            created_at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=number),
+            request=request,
+            labels=request.labels,
+            model_format="spec",
+            model_sha256="0" * 64,
+            queue_position=0,
+        )
+        self.analyses[analysis.id] = analysis
+        if self.outcome is not None and self.finish_after_looks == 0:
+            self.analyses[analysis.id] = self.outcome(analysis)
+            return analysis
+        return analysis
+
+    def get(self, analysis_id: str) -> Analysis:
+        if self.error is not None:
+            raise self.error
+        if analysis_id not in self.analyses:
+            raise AnalysisNotFound(f"no analysis {analysis_id}")
+        return self.analyses[analysis_id]
+
+    def status(self, analysis_id: str) -> Status:
+        self.looks += 1
+        analysis = self.get(analysis_id)
+        if self.outcome is not None and self.looks >= self.finish_after_looks > 0:
+            self.analyses[analysis_id] = self.outcome(analysis)
+        return self.analyses[analysis_id].status
+
+    def list(self, where: Filter, *, limit: int, cursor: str | None) -> Page:
+        ids = sorted((i for i, a in self.analyses.items() if _shown(a, where)), reverse=True)
+        rest = [i for i in ids if cursor is None or i < cursor]
+        items = tuple(self.analyses[i] for i in rest[:limit])
+        return Page(items, rest[limit - 1] if len(rest) > limit else None)
+
+    def layers(self, analysis_id: str) -> tuple[LayerMeasurements, ...]:
+        found = self.get(analysis_id).report
+        return found.layers if found else ()
+
+    def remove(self, analysis_id: str) -> bool:
+        analysis = self.get(analysis_id)
+        if analysis.status.final:
+            del self.analyses[analysis_id]
+            return False
+        self.analyses[analysis_id] = replace(analysis, status=Status.CANCELLED)
+        return True
+
+    def put_artifact(self, chunks: Iterable[bytes]) -> Artifact:
+        digest, size = hashlib.sha256(), 0
+        for chunk in chunks:
+            self.largest_chunk = max(self.largest_chunk, len(chunk))
+            size += len(chunk)
+            digest.update(chunk)
+        artifact_id = f"sha256:{digest.hexdigest()}"
+        new = Artifact(artifact_id, size, "torchscript", datetime.now(UTC))
+        return self.files.setdefault(artifact_id, new)
+
+    def artifact(self, artifact_id: str) -> Artifact:
+        if artifact_id not in self.files:
+            raise ArtifactNotFound(f"no artifact {artifact_id}")
+        return self.files[artifact_id]
+
+    def artifact_path(self, artifact_id: str) -> Path:
+        return Path(self.artifact(artifact_id).id)
+
+    def delete_artifact(self, artifact_id: str) -> None:
+        del self.files[self.artifact(artifact_id).id]
+
+    def readiness(self) -> Readiness:
+        return Readiness(self.ready, {"database": True, "workers": self.ready})
+
+    def backlog(self) -> Backlog:
+        return Backlog(3, datetime.now(UTC) - timedelta(seconds=60))
+
+
+def _shown(analysis: Analysis, where: Filter) -> bool:
+    return (
+        where.status in (None, analysis.status)
+        and where.verdict in (None, analysis.verdict)
+        and where.model_sha256 in (None, analysis.model_sha256)
+        and (where.labels or {}).items() <= dict(analysis.labels).items()
+    )
+
+
+def succeed(analysis: Analysis, verdict: Verdict = Verdict.HEALTHY) -> Analysis:
+    """Succeeded, with this verdict."""
+    return _final(
+        analysis,
+        Status.SUCCEEDED,
+        verdict=verdict.value,
+        passed=verdict is Verdict.HEALTHY,
+        report=report(verdict),
+    )
+
+
+def fall_ill(analysis: Analysis) -> Analysis:
+    """Succeeded, unhealthy."""
+    return succeed(analysis, Verdict.UNHEALTHY)
+
+
+def fail(analysis: Analysis) -> Analysis:
+    """Failed."""
+    error = Failure("model_raised", "The model raised an error", "ValueError: boom")
+    return _final(analysis, Status.FAILED, error=error)
+
+
+def cancel(analysis: Analysis) -> Analysis:
+    """Cancelled."""
+    return _final(analysis, Status.CANCELLED)
+
+
+def _final(analysis: Analysis, status: Status, **more: Any) -> Analysis:
+    at = analysis.created_at
+    return replace(
+        analysis, status=status, started_at=at, finished_at=at, queue_position=None, **more
+    )

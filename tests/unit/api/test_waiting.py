@@ -1,0 +1,141 @@
+"""?wait= and Prefer: wait=, and what the gate makes of the outcome."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.domain.findings import Verdict
+from tests.unit.api.bodies import body, pointers
+from tests.unit.api.fake_engine import FakeEngine, cancel, fail, fall_ill, succeed
+
+
+def test_wait_holds_the_call_until_it_is_final(client: TestClient, engine: FakeEngine) -> None:
+    engine.finish_after_looks = 4
+    answer = client.post("/v1/analyses?wait=20", json=body())
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "succeeded"
+    assert engine.looks == 4
+    assert "preference-applied" not in answer.headers
+
+
+def test_wait_gives_up_when_the_time_is_over(client: TestClient, engine: FakeEngine) -> None:
+    engine.outcome = None
+    began = time.monotonic()
+    answer = client.post("/v1/analyses?wait=0.3", json=body())
+    assert 0.3 <= time.monotonic() - began < 3
+    assert answer.status_code == 202
+    assert answer.json()["queue_position"] == 0
+    assert 3 < engine.looks < 30
+
+
+def test_prefer_wait_is_applied_and_echoed(client: TestClient, engine: FakeEngine) -> None:
+    engine.finish_after_looks = 2
+    headers = {"prefer": "respond-async, wait=10"}
+    answer = client.post("/v1/analyses", json=body(), headers=headers)
+    assert answer.status_code == 200
+    assert answer.headers["preference-applied"] == "wait=10"
+
+
+def test_the_query_goes_before_the_header(client: TestClient, engine: FakeEngine) -> None:
+    engine.outcome = None
+    headers = {"prefer": "wait=100"}
+    answer = client.post("/v1/analyses?wait=0", json=body(), headers=headers)
+    assert answer.status_code == 202
+    assert "preference-applied" not in answer.headers
+
+
+@pytest.mark.parametrize("wait", ["301", "-1", "nan", "inf", "soon"])
+def test_a_wait_out_of_range_is_422(client: TestClient, engine: FakeEngine, wait: str) -> None:
+    answer = client.post(f"/v1/analyses?wait={wait}", json=body())
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["parameter"] == "wait"
+    assert engine.submitted == []
+
+
+def test_a_preferred_wait_out_of_range_is_422(client: TestClient, engine: FakeEngine) -> None:
+    answer = client.post("/v1/analyses", json=body(), headers={"prefer": "wait=301"})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["parameter"] == "Prefer"
+    assert engine.submitted == []
+
+
+def test_reading_can_wait_too(client: TestClient, engine: FakeEngine) -> None:
+    engine.finish_after_looks = 3
+    address = client.post("/v1/analyses", json=body()).headers["location"]
+    assert client.get(address).status_code == 202
+    assert client.get(f"{address}?wait=20").status_code == 200
+
+
+def test_deleted_while_waiting_is_404(client: TestClient, engine: FakeEngine) -> None:
+    def vanish(analysis: Any) -> Any:
+        engine.analyses.clear()
+        return analysis
+
+    engine.outcome, engine.finish_after_looks = None, 0
+    address = client.post("/v1/analyses", json=body()).headers["location"]
+    engine.analyses.clear()
+    assert client.get(f"{address}?wait=1").status_code == 404
+
+
+@pytest.mark.parametrize("outcome", [succeed, fall_ill, fail, cancel])
+def test_without_the_gate_every_final_state_is_200(
+    client: TestClient, engine: FakeEngine, outcome: Any
+) -> None:
+    engine.outcome, engine.finish_after_looks = outcome, 1
+    assert client.post("/v1/analyses?wait=20", json=body()).status_code == 200
+
+
+def test_the_gate_opens_for_what_passed(client: TestClient, engine: FakeEngine) -> None:
+    engine.finish_after_looks = 3
+    answer = client.post("/v1/analyses?gate=true", json=body())
+    assert answer.status_code == 200
+    assert answer.json()["passed"] is True
+
+
+def test_the_gate_stays_shut_with_417(client: TestClient, engine: FakeEngine) -> None:
+    engine.outcome, engine.finish_after_looks = fall_ill, 1
+    answer = client.post("/v1/analyses?gate=true", json=body())
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (417, "gate_failed")
+    assert pointers(answer) == set()
+    assert problem["summary"] == "Gradients vanish."
+    assert problem["findings"][0]["code"] == "vanishing_gradient"
+    assert client.get(problem["report"]).json()["id"] == problem["id"]
+
+
+def test_inconclusive_does_not_pass(client: TestClient, engine: FakeEngine) -> None:
+    engine.outcome = lambda analysis: succeed(analysis, Verdict.INCONCLUSIVE)
+    engine.finish_after_looks = 1
+    answer = client.post("/v1/analyses?gate=true", json=body())
+    assert (answer.status_code, answer.json()["verdict"]) == (417, "inconclusive")
+
+
+def test_the_gate_says_504_when_the_wait_ran_out(client: TestClient, engine: FakeEngine) -> None:
+    engine.outcome = None
+    answer = client.post("/v1/analyses?gate=true&wait=0.05", json=body())
+    assert (answer.status_code, answer.json()["code"]) == (504, "not_finished")
+    assert answer.headers["location"] == answer.json()["report"]
+    engine.outcome, engine.finish_after_looks = succeed, 1
+    assert client.get(f"{answer.json()['report']}?gate=true").status_code == 200
+
+
+def test_the_gate_says_502_when_the_analysis_failed(client: TestClient, engine: FakeEngine) -> None:
+    engine.outcome, engine.finish_after_looks = fail, 1
+    answer = client.post("/v1/analyses?gate=true", json=body())
+    assert (answer.status_code, answer.json()["code"]) == (502, "analysis_failed")
+    assert answer.json()["failure"]["code"] == "model_raised"
+    engine.outcome = cancel
+    answer = client.post("/v1/analyses?gate=true", json=body())
+    assert (answer.status_code, answer.json()["failure"]) == (502, None)
+
+
+@pytest.mark.parametrize("query", ["gat=true", "gate=maybe", "gate=true&timeout=5"])
+def test_a_mistyped_gate_is_422_never_a_pass(
+    client: TestClient, engine: FakeEngine, query: str
+) -> None:
+    assert client.post(f"/v1/analyses?{query}", json=body()).status_code == 422
+    assert engine.submitted == []
