@@ -6,7 +6,7 @@ its activation), named by its module path; its output is what leaves its last op
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -60,14 +60,14 @@ class _Region:
     depth: int = 0
 
 
-def layers_of(graph: fx.Graph, parameters: dict[str, torch.Tensor]) -> tuple[Layer, ...]:
+def layers_of(graph: fx.Graph, parameters: Mapping[str, torch.Tensor]) -> tuple[Layer, ...]:
     """Cut a recorded graph into layers, in execution order."""
     cut = _Cut(graph, parameters)
     return cut.layers()
 
 
 class _Cut:
-    def __init__(self, graph: fx.Graph, parameters: dict[str, torch.Tensor]) -> None:
+    def __init__(self, graph: fx.Graph, parameters: Mapping[str, torch.Tensor]) -> None:
         self.graph = graph
         self.parameters = parameters
         self.weights = _parameter_sources(graph, parameters)
@@ -302,7 +302,7 @@ def _owner(weights: list[str]) -> str:
     return weights[0].rpartition(".")[0]
 
 
-def _recurrent_op(parameters: dict[str, torch.Tensor], weight: str) -> str:
+def _recurrent_op(parameters: Mapping[str, torch.Tensor], weight: str) -> str:
     owner, _, leaf = weight.rpartition(".")
     suffix = leaf.removeprefix("weight_ih").removeprefix("weight_hh")
     hidden = parameters.get(f"{owner}.weight_hh{suffix}" if owner else f"weight_hh{suffix}")
@@ -312,7 +312,7 @@ def _recurrent_op(parameters: dict[str, torch.Tensor], weight: str) -> str:
 
 
 def _parameter_sources(
-    graph: fx.Graph, parameters: dict[str, torch.Tensor]
+    graph: fx.Graph, parameters: Mapping[str, torch.Tensor]
 ) -> dict[fx.Node, tuple[str, ...]]:
     """Which parameters each input-independent node is computed from, weights before biases."""
     placeholders = _data_nodes(graph)

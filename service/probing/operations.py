@@ -64,6 +64,7 @@ _ACTIVATIONS = {
     "log_sigmoid_forward": "logsigmoid",
     "_prelu_kernel": "prelu",
     "rrelu_with_noise": "rrelu",
+    "celu": "celu",
     "glu": "glu",
 }
 
@@ -117,21 +118,21 @@ def nonlinearity_of(node: fx.Node) -> str | None:
     """The torch.nn activation a node ends, in lower snake case; None when it is none.
 
     Composite activations are told by their last node: softsign = x / (1 + |x|), tanhshrink =
-    x − tanh(x); ReLU6 runs as hardtanh(0, 6), SELU and CELU as elu.
+    x − tanh(x); ReLU6 runs as hardtanh(0, 6), SELU as elu.
     """
     name = name_of(node)
+    if name == "tanh" and any(_is_tanhshrink(user) for user in node.users):
+        return None
     if name in _ACTIVATIONS:
         return _ACTIVATIONS[name]
     if name == "hardtanh":
         return "relu6" if _arguments(node, 1, (-1.0, 1.0)) == (0.0, 6.0) else "hardtanh"
     if name == "elu":
-        alpha, scale, input_scale = _arguments(node, 1, (1.0, 1.0, 1.0))
-        if math.isclose(scale, _SELU_SCALE):
-            return "selu"
-        return "celu" if input_scale != 1.0 or alpha != 1.0 else "elu"
+        _, scale, _ = _arguments(node, 1, (1.0, 1.0, 1.0))
+        return "selu" if math.isclose(scale, _SELU_SCALE) else "elu"
     if name == "div" and _is_softsign(node):
         return "softsign"
-    if name == "sub" and _is_tanhshrink(node):
+    if _is_tanhshrink(node):
         return "tanhshrink"
     return None
 
@@ -143,7 +144,7 @@ def flat_region(node: fx.Node, nonlinearity: str) -> tuple[float | None, float |
     tanh 1−y² < .05, softsign (1−|y|)² < .05, ELU y+α < .05 α, softplus 1−e^−y < .05; the clamped
     ones are flat where they clamp.
     """
-    if nonlinearity == "elu" or nonlinearity in {"selu", "celu"}:
+    if nonlinearity in {"elu", "selu", "celu"}:
         alpha, scale, _ = _arguments(node, 1, (1.0, 1.0, 1.0))
         return (-0.95 * alpha * scale, None)
     if nonlinearity == "hardtanh":
@@ -190,5 +191,7 @@ def _is_softsign(node: fx.Node) -> bool:
 
 
 def _is_tanhshrink(node: fx.Node) -> bool:
+    if name_of(node) != "sub":
+        return False
     left, right = node.args[0], node.args[1]
     return isinstance(right, fx.Node) and name_of(right) == "tanh" and right.args[0] is left

@@ -206,7 +206,7 @@ def test_measuring_leaves_the_model_as_it_was() -> None:
 def test_settling_steps_open_a_zero_head() -> None:
     torch.manual_seed(0)
     model = mlp(2, 16, nn.ReLU)
-    nn.init.zeros_(model[-1].weight)
+    nn.init.zeros_(dict(model.named_parameters())["4.weight"])
     session = opened(model, plan_for(64))
     assert layer(session.measure(), "0").gradient.norm == 0.0
     assert (layer(session.measure(after_steps=1), "0").gradient.norm or 0.0) > 0.0
