@@ -74,6 +74,8 @@ class Limits:
     error: float = math.inf
     """Where the model does not train with probability one half; inf: never by this alone."""
     error_width: float = 1.0
+    error_ceiling: float = 1.0
+    """Probability of failing far above `error`: under 1 where some models still train."""
 
     def at_risk(self, value: float) -> float:
         """Probability, 0 … 1, that `value` puts training at risk."""
@@ -83,7 +85,7 @@ class Limits:
         """Probability, 0 … 1, that `value` keeps the model from training."""
         if math.isinf(self.error):
             return 0.0
-        return logistic((value - self.error) / self.error_width)
+        return self.error_ceiling * logistic((value - self.error) / self.error_width)
 
 
 def logistic(x: float) -> float:

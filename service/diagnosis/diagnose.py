@@ -65,9 +65,11 @@ def wants_settling(diagnosis: Diagnosis) -> bool:
 
 
 def wants_trial(diagnosis: Diagnosis) -> bool:
-    """Whether the static statistics are not sure and a short training should decide."""
-    certain = diagnosis.confidence >= thresholds.SURE or _has(diagnosis, "nonfinite_values")
-    return diagnosis.decided_by == "static" and not certain
+    """Whether the static statistics are not sure and a short training should decide. At risk
+    always asks: which optimizer trains it is for the training to say."""
+    if diagnosis.decided_by == "trial" or diagnosis.verdict is Verdict.INCONCLUSIVE:
+        return False
+    return diagnosis.verdict is Verdict.AT_RISK or diagnosis.confidence < thresholds.SURE
 
 
 def unmatched(diagnosis: Diagnosis, ignore: Sequence[IgnoreRule]) -> tuple[IgnoreRule, ...]:
@@ -137,10 +139,6 @@ THREATS = frozenset(
 
 def _is_error(found: Finding) -> bool:
     return found.severity is Severity.ERROR
-
-
-def _has(diagnosis: Diagnosis, code: str) -> bool:
-    return any(finding.code == code for finding in diagnosis.findings)
 
 
 def _summary(verdict: Verdict, findings: Sequence[Finding], case: Case) -> str:

@@ -17,8 +17,8 @@ from service.domain.measurements import LayerMeasurements, Measurements, SeedPro
 
 SMALLEST = 1e-45
 """Smallest positive float32 (2⁻¹⁴⁹, rounded): what a norm of exactly zero counts as."""
-RESOLUTION = 1e-16
-"""Smallest 1 - correlation that double-precision reductions tell from zero (2⁻⁵³, rounded)."""
+RESOLUTION = 1e-7
+"""Smallest 1 - correlation that float32 sums tell from zero (2⁻²⁴, rounded up)."""
 RECURRENT = frozenset({"rnn", "lstm", "gru"})
 """Operations that apply one weight once per time step."""
 

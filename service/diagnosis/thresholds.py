@@ -15,15 +15,18 @@ from __future__ import annotations
 
 from service.diagnosis.detector import Limits
 
-GRADIENT_FALL = Limits(warning=2.7, warning_width=0.25, error=5.4, error_width=0.5)
+GRADIENT_FALL = Limits(warning=2.7, warning_width=0.25, error=5.4, error_width=0.7)
 """Decades that the gradient falls towards the input. Healthy labelled networks lose at most 2.3
 decades. Between about 3 and 5 SGD stops while Adam, blind to scale, still trains. Beyond: a usual
 gradient of the last layer (about 1e-3 an element) has fallen to Adam's ε = 1e-8 (Kingma & Ba
 2015; torch.optim.Adam's default) after 5 to 6 decades, and Adam's steps shrink as well."""
 
-GRADIENT_GROWTH = Limits(warning=2.7, warning_width=0.25, error=4.7, error_width=0.5)
-"""Decades that gradient and activations grow together. Rescaling the loss or the step cures it in
-principle, so Adam trains many of the networks up to 4 decades; SGD none beyond 3."""
+GRADIENT_GROWTH = Limits(
+    warning=2.7, warning_width=0.25, error=4.5, error_width=0.3, error_ceiling=0.65
+)
+"""Decades that gradient and activations grow together. A smaller step or Adam, blind to scale, may
+cope: of the labelled networks beyond 4.5 decades SGD trains none, and Adam a third, wide ones
+rather than narrow ones, up to 19 decades."""
 
 EXCESS_GROWTH = Limits(warning=1.75, warning_width=0.1, error=1.95, error_width=0.08)
 """Decades that the gradient grows more than the activations do: the chaotic phase (Poole et al.
@@ -36,13 +39,12 @@ TIME_GROWTH = Limits(warning=2.0, warning_width=0.3, error=3.5, error_width=0.4)
 al. 2013). Healthy labelled networks stay under 1; a 64-step LSTM at 2.6 is mixed, a 64-step
 RNN at 11 sick."""
 
-DISTINCTION_LOSS = Limits(warning=4.5, warning_width=0.5, error=10.5, error_width=0.8)
+DISTINCTION_LOSS = Limits(warning=4.5, warning_width=0.5)
 """Decades that 1 - correlation between samples loses over depth. Healthy labelled networks lose at
-most 3.6. At 14 decades the relative difference of two samples, √(1-c), is float32's resolution
-2⁻²⁴ = 6e-8: the samples are the same number; with noise of the optimizer trouble begins
-before."""
+most 3.6; float32 sums tell no more than 7 apart (2⁻²⁴ = 6e-8), so what lies beyond is left to the
+fall of the gradient, which goes with it."""
 
-UPDATE_SHARE = Limits(warning=2.6, warning_width=0.3, error=3.1, error_width=0.3)
+UPDATE_SHARE = Limits(warning=2.7, warning_width=0.3, error=3.2, error_width=0.5, error_ceiling=0.8)
 """Σ over the layers of a plain stack of lr·√fan_in/rms(W) at Adam's gentlest usual rate: the
 share of every layer's output that one coherent step (each weight by ± lr) rewrites. Labelled
 deep stacks with LayerNorm are sick from 3.3; healthy ones reach 2.8."""

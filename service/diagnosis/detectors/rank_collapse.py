@@ -53,7 +53,7 @@ class RankCollapse:
             f"at {worst.name} two samples differ {wording.power(-lost.median / 2)} times as much "
             "as at best, relative to their size. 1 - correlation falls "
             f"{lost.median:.1f} decades ({lost.low:.1f} to {lost.high:.1f} over initializations); "
-            f"training is at risk from {limits.warning} and fails from about {limits.error}.",
+            f"training is at risk from {limits.warning}.",
             layers=[worst],
             evidence={
                 "decades": lost.median,
