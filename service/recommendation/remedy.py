@@ -7,6 +7,9 @@ from typing import Protocol
 from service.domain.recommendations import Recommendation
 from service.recommendation.case import Case
 
+HEADINGS = ("What it changes", "When it is offered", "Why it works", "Limits", "References")
+"""Every remedy's docstring has these, in this order, after one sentence."""
+
 
 class Remedy(Protocol):
     """One kind of change. Its docstring is its page of the documentation."""

@@ -30,30 +30,25 @@ SUCCESSORS = {"relu": "ReLU", "gelu": "GELU", "leaky_relu": "LeakyReLU"}
 class ReplaceActivation:
     """Exchange the activation for one whose derivative does not shrink the gradient.
 
-    ## What it changes
-
+    ### What it changes
     Sigmoid, softplus, tanh and their kin become ReLU, or GELU where layers are normalized by
     LayerNorm; ReLU whose units are dead becomes leaky ReLU. The layers in front are drawn again
     with the gain of the new activation. The activation of the output layer stays.
 
-    ## When it is offered
-
+    ### When it is offered
     When gradients vanish or explode through such activations, they are saturated, samples become
     indistinguishable or the short training does not learn; leaky ReLU when units are dead.
 
-    ## Why it works
-
+    ### Why it works
     The sigmoid's derivative is at most 1/4, so every layer loses, whatever the weights: it has no
     critical initialization, nor has softplus. ReLU has derivative 1 on half of its inputs, and
     weights of variance 2/fan_in make up for the other half exactly.
 
-    ## Limits
-
+    ### Limits
     Changes what the network computes; trained weights have to be trained again. In a module whose
     `forward` calls torch.sigmoid itself there is no submodule to exchange: change the call.
 
-    ## References
-
+    ### References
     * Glorot et al. 2011, Deep sparse rectifier neural networks. He et al. 2015, arXiv:1502.01852.
     * Hendrycks & Gimpel 2016, arXiv:1606.08415. Maas et al. 2013, Rectifier nonlinearities improve
       neural network acoustic models.

@@ -39,31 +39,26 @@ class Threshold:
 class ClipGradients:
     """Scale the gradient down when its norm exceeds what this model usually shows.
 
-    ## What it changes
-
+    ### What it changes
     One line of the training loop: `clip_grad_norm_` between `backward()` and `step()`.
 
-    ## When it is offered
-
+    ### When it is offered
     Always, for healthy models too: with the measured norms at hand, and saying so when no step
     needs it. It claims to resolve exploding gradients only of recurrent layers.
 
-    ## Why it works
-
+    ### Why it works
     A rare large gradient moves the weights out of the region where it was measured. The 90th
     percentile of the norms lets nine steps of ten through unchanged and bounds the tenth; under 20
     norms there is no such percentile and five times the median stands in; where gradients explode
     or nothing finite was measured, the usual 1.0.
 
-    ## Limits
-
+    ### Limits
     It bounds a step and does not repair the ratio between layers: it never cures vanishing
     gradients, nor a stack that explodes by depth. Norms measured on a sick model are those of the
     sick model: measure again after the repair. The interval is that of order statistics, which
     assumes that the norms are alike over time.
 
-    ## References
-
+    ### References
     * Pascanu et al. 2013, arXiv:1211.5063. Zhang et al. 2020, arXiv:1905.11881.
     * David & Nagaraja 2003, Order Statistics, §7.1 (the interval).
     """

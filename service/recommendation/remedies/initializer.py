@@ -26,8 +26,8 @@ TOLERANCE = 1.1
 NORMALIZED_TOLERANCE = 4.0
 """The same where a normalization makes the scale harmless for signal and gradient; it still sets
 the effective learning rate, which falls as 1/rms² (van Laarhoven 2017, arXiv:1706.05350)."""
-HEAD_TOLERANCE = 5.0
-"""How much smaller than 1/√fan_in the head may be: a small one only makes the first steps slow."""
+HEAD_SMALLER, HEAD_LARGER = 5.0, 2.0
+"""By how much the head may differ from 1/√fan_in: it is one factor, not one of many."""
 LOST = 1e-2
 """A stack whose predicted total gain stays below this is not cured by an initializer."""
 
@@ -35,8 +35,7 @@ LOST = 1e-2
 class Reinitialize:
     """Draw weights and biases so that signal and gradient keep their size from layer to layer.
 
-    ## What it changes
-
+    ### What it changes
     The initialization of the layers whose weights are off: `kaiming_normal_` before ReLU and leaky
     ReLU, `orthogonal_` with gain 1 before tanh, ELU, softsign, hardtanh or nothing, `normal_` with
     σ_w/√fan_in and biases of σ_b before GELU (1.408, 0.416), SiLU (1.410, 0.745), Mish and
@@ -44,29 +43,25 @@ class Reinitialize:
     layer of each of L residual branches; `orthogonal_` for `weight_hh` of recurrent layers and a
     forget gate bias of 1 for LSTM. Layers that are right stay as they are.
 
-    ## When it is offered
-
+    ### When it is offered
     When gradients vanish or explode, values overflow, the activation scale drifts, units are
     symmetric, saturated or dead, samples become indistinguishable, the loss starts far from
     chance, or the short training does not learn, and at least one layer is off. Not for a plain
     stack of sigmoid or softplus that theory says no initialization saves, unless its units are
     symmetric.
 
-    ## Why it works
-
+    ### Why it works
     One layer multiplies the squared gradient by χ₁ = σ_w² E[φ'(√q z)²] and moves the mean square q
     of the signal to σ_w² E[φ(√q z)²] + σ_b². The gains used solve χ₁ = 1 at a fixed point.
     PyTorch's default, kaiming_uniform_(a=√5), has σ_w² = 1/3: through ReLU every layer passes
     0.41 of the gradient, through GELU 0.29.
 
-    ## Limits
-
+    ### Limits
     Trained weights are lost. Sigmoid and softplus have no critical point: replace or normalize
     them. The formulas are for wide layers; at width n and depth L the logarithm of the squared
     gain still varies by about 5 L/n for ReLU from one draw to the next.
 
-    ## References
-
+    ### References
     * Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward networks.
     * He et al. 2015, arXiv:1502.01852. Saxe et al. 2014, arXiv:1312.6120.
     * Klambauer et al. 2017, arXiv:1706.02515. Schoenholz et al. 2017, arXiv:1611.01232.
@@ -139,7 +134,7 @@ def _is_off(case: Case, layer: LayerMeasurements, draw: Draw) -> bool:
         return not (layer.residual or layer.name == case.head())
     low = high = NORMALIZED_TOLERANCE if layer.normalization else TOLERANCE
     if layer.name == case.head():
-        low = HEAD_TOLERANCE
+        low, high = HEAD_SMALLER, HEAD_LARGER
     if layer.op == "embedding":
         low, high = 100.0, NORMALIZED_TOLERANCE
     return not draw.rms / low <= now <= draw.rms * high

@@ -22,32 +22,27 @@ GROUPS = 32
 class Normalize:
     """Put a normalization between each layer and its activation.
 
-    ## What it changes
-
+    ### What it changes
     After every linear and convolutional layer without one, except the last: BatchNorm for
     convolutions with batches of at least 16 and moderate depth, GroupNorm for smaller batches or
     deeper plain stacks; BatchNorm1d for a moderately deep multilayer perceptron with such batches,
     LayerNorm otherwise, for sequences and next to recurrent layers.
 
-    ## When it is offered
-
+    ### When it is offered
     When gradients vanish or explode, values overflow, activations drift, saturate, die or become
     indistinguishable, or the short training does not learn, and a layer has no normalization.
     Not in models with attention, where the place of the normalization is part of the block.
 
-    ## Why it works
-
+    ### Why it works
     It fixes the scale of every pre-activation whatever the weights are, so neither signal nor
     gradient can shrink or grow through the weights.
 
-    ## Limits
-
+    ### Limits
     The activation's own factor remains: √(E[φ'²]/Var φ) per layer with BatchNorm, 1.21 for ReLU,
     so it is not offered for plain stacks beyond 30 layers; with LayerNorm samples grow alike over
     depth. BatchNorm couples the samples of a batch and behaves differently in evaluation.
 
-    ## References
-
+    ### References
     * Ioffe & Szegedy 2015, arXiv:1502.03167. Ba et al. 2016, arXiv:1607.06450.
     * Wu & He 2018, arXiv:1803.08494. Yang et al. 2019, arXiv:1902.08129.
     """
