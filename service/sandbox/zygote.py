@@ -16,8 +16,11 @@ import signal
 import socket
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
+from service.domain.errors import InternalError
+from service.probe_protocol import Failed, encode
 from service.sandbox import linux
 from service.sandbox.confine import CHANNEL_FD, MODEL_FD, OUTPUT_FD, Descriptors, confine
 from service.sandbox.control import (
@@ -124,8 +127,19 @@ def _live(
         status = 0
     except MemoryError:
         status = EXIT_OUT_OF_MEMORY
+    except Exception as error:
+        if status == EXIT_RAISED:
+            _tell(error)
     finally:
         os._exit(status)
+
+
+def _tell(error: Exception) -> None:
+    """Last words of a child that nobody foresaw: what was raised, and where."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(last.filename).name}:{last.lineno}"
+    said = Failed(InternalError.code, f"{type(error).__name__}: {error} ({where})")
+    os.write(CHANNEL_FD, encode(said))
 
 
 def _await_end(control: socket.socket, pidfd: int) -> None:
