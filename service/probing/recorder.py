@@ -161,9 +161,8 @@ class Observed:
         outputs = {layer.output: layer.index for layer in layers}
         for layer in layers:
             entry = layer.entry
-            if entry is not None and entry in outputs:
-                if set(entry.users) == set(layer.entry_users):
-                    self.watch.entry_is_output[layer.index] = outputs[entry]
+            if entry in outputs and set(entry.users) == set(layer.entry_users):
+                self.watch.entry_is_output[layer.index] = outputs[entry]
             self._tap_layer(layer, copies)
         self.module = fx.GraphModule(self._root, self._graph)
 

@@ -66,7 +66,7 @@ class Session:
             parameters=sum(value.numel() for value in self.model.parameters.values()),
             layers=len(self.layers),
             recorded=self.recorded,
-            torch=torch.__version__,
+            torch=str(torch.__version__),
             device="cpu",
             batch_size=self.batch_size,
         )

@@ -83,7 +83,11 @@ class SpecNetwork(nn.Module):
             _attach(self, layer.name, _module(layer))
 
     def forward(self, x: Tensor) -> Tensor:
-        values = {"input": x}
+        """(batch, *input_shape) → (batch, *output_shape of the last layer)."""
+        return self.run({"input": x})
+
+    def run(self, values: dict[str, Tensor]) -> Tensor:
+        """The last layer's output, from values by name; every layer's output is added to them."""
         for layer in self._layers:
             inputs = [values[name] for name in layer.inputs]
             if layer.type == "MultiheadAttention" and len(inputs) == 1:
