@@ -1,6 +1,6 @@
 # One command per act; CI calls the same ones. `make help` lists them.
 
-PYTHON ?= python3
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # torch's install line, on its own: on Linux a plain index gives the CUDA build of several GB.
 # The CPU build: make run TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0

@@ -1,0 +1,88 @@
+"""A real worker process with a stand-in for the pipeline (python -m).
+
+What it does with an analysis stands in the analysis' label `do`: sleep, raise, fail or nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from service.bootstrap import UtcClock
+from service.dispatch.wakeup import Waiting
+from service.domain.analysis import Stage
+from service.domain.errors import ModelRaised, ProbeCrashed
+from service.domain.model_source import ModelSource
+from service.domain.probe_plan import ProbePlan
+from service.domain.report import Report
+from service.domain.request import AnalysisRequest
+from service.ports import Prober, ProbeSession
+from service.storage.analyses import SqlAnalyses
+from service.storage.session import Database
+from service.worker import Worker
+from tests.integration.stored_examples import report
+
+
+class SleepingProber:
+    """Its session sleeps; `abort` ends it with ProbeCrashed, as a killed child would."""
+
+    def __init__(self) -> None:
+        self._killed = threading.Event()
+
+    def abort(self) -> None:
+        self._killed.set()
+
+    @contextmanager
+    def open(self, source: ModelSource, plan: ProbePlan) -> Iterator[ProbeSession]:
+        self._killed.clear()
+        # `sleep` below is all that the stand-in for the pipeline asks of its session.
+        yield cast(ProbeSession, self)
+
+    def sleep(self, seconds: float) -> None:
+        if self._killed.wait(seconds):
+            raise ProbeCrashed("the child was killed")
+
+
+def analyse(
+    request: AnalysisRequest,
+    source: ModelSource,
+    prober: Prober,
+    on_stage: Callable[[Stage], None],
+) -> Report:
+    on_stage(Stage.PROBE)
+    with prober.open(source, request.probe) as session:
+        match request.labels.get("do"):
+            case "sleep":
+                cast(SleepingProber, session).sleep(float(request.labels["seconds"]))
+            case "raise":
+                raise ZeroDivisionError("a fault of graddx")
+            case "fail":
+                raise ModelRaised("RuntimeError: mat1 and mat2 do not fit")
+    return report()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--database-url", required=True)
+    parser.add_argument("--lease-seconds", type=float, default=1.0)
+    parser.add_argument("--wake-fd", type=int, required=True)
+    args = parser.parse_args()
+    worker = Worker(
+        f"pid {os.getpid()}",
+        SqlAnalyses(Database(args.database_url), UtcClock()),
+        SleepingProber(),
+        analyse,
+        Waiting(args.wake_fd),
+        lease_seconds=args.lease_seconds,
+    )
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    worker.run()
+
+
+if __name__ == "__main__":
+    main()
