@@ -42,6 +42,7 @@ def main() -> None:
             host=settings.host,
             port=settings.port,
             timeout_graceful_shutdown=GRACE_SECONDS,
+            server_header=False,
         )
         Server(config).run()
 

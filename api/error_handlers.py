@@ -137,11 +137,20 @@ async def _invalid_parameters(_request: Request, error: Exception) -> Response:
 _DETAILS = {"missing": "required", "extra_forbidden": "unknown parameter"}
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 405 and (documented := _methods(request)):
+        headers["Allow"] = ", ".join(documented)
     code = CODE_OF_STATUS.get(error.status_code, "invalid_request")
     title = HTTPStatus(error.status_code).phrase
-    return respond(problem(code, title, str(error.detail)), error.headers)
+    return respond(problem(code, title, str(error.detail)), headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Of all routes of this path; Starlette tells only those of the first."""
+    path = getattr(request.scope.get("route"), "path", "")
+    return sorted(method.upper() for method in request.app.openapi()["paths"].get(path, ()))
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:

@@ -300,7 +300,7 @@ class AnalysisOptions(Wire):
     """Everything about an analysis but the model: the part `request` of a multipart call."""
 
     probe: ProbeIn = Field(default_factory=ProbeIn)
-    """How the model is probed."""
+    """Inputs, batches, seeds, loss, optimizer, time."""
     allowed_changes: list[Kind] = Field(default=list(ALL_KINDS))
     """Kinds of recommendation the caller can use; default: every kind."""
     ignore: list[IgnoreIn] = Field(default_factory=list, max_length=1000)

@@ -1,0 +1,120 @@
+"""The OpenAPI document, and the server held to it by generated requests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from api.app import create_app
+from api.error_handlers import STATUS
+from api.schemas.reading import read_analysis
+from service.config import Settings
+from service.domain.model_source import model_source
+from tests.unit.api.fake_engine import FakeEngine, fall_ill
+
+EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.json"))
+CASES = 20
+"""Generated requests per operation."""
+GATE = ("analysis_failed", "not_finished")
+CHECKS = [
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+
+def fed_engine() -> FakeEngine:
+    """One with a sick analysis to read."""
+    engine = FakeEngine()
+    engine.outcome = fall_ill
+    return engine
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    document: dict[str, Any] = create_app(FakeEngine(), Settings()).openapi()
+    return document
+
+
+schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(fed_engine(), Settings()))
+
+
+@schema.parametrize()
+@settings(
+    max_examples=CASES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_generated_requests_are_answered_as_documented(case: schemathesis.Case) -> None:
+    if case.query and case.query.get("wait"):
+        case.query["wait"] = "0"
+    response = case.call()
+    # not_a_server_error would take a shut gate for a fault.
+    assert response.status_code < 500 or response.json()["code"] in GATE
+    case.validate_response(response, checks=CHECKS)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_are_good_requests(path: Path, document: dict[str, Any]) -> None:
+    posted = document["paths"]["/v1/analyses"]["post"]["requestBody"]["content"]
+    example = posted["application/json"]["examples"][path.stem]["value"]
+    assert example == json.loads(path.read_text())
+    assert model_source(read_analysis(example).model, "spec")
+
+
+def test_operation_ids_are_the_names_of_what_is_done(document: dict[str, Any]) -> None:
+    ids = {
+        operation["operationId"]
+        for path in document["paths"].values()
+        for operation in path.values()
+    }
+    assert ids == {
+        "submit_analysis", "read_analysis", "list_analyses", "remove_analysis", "list_layers",
+        "put_artifact", "read_artifact", "delete_artifact", "catalog", "live", "ready", "metrics",
+    }  # fmt: skip
+
+
+def test_every_operation_documents_its_problems(document: dict[str, Any]) -> None:
+    for path in document["paths"].values():
+        for operation in path.values():
+            assert "500" in operation["responses"]
+            for status, response in operation["responses"].items():
+                if int(status) >= 400 and status != "503":
+                    assert set(response["content"]) == {"application/problem+json"}
+    told = document["paths"]["/v1/analyses"]["post"]["responses"]
+    assert {"417", "502", "504", "413", "415", "406", "422", "404"} <= told.keys()
+    described = " ".join(response["description"] for response in told.values())
+    unsaid = {"not_found", "method_not_allowed", "analysis_not_found", "idempotency_conflict"}
+    assert all(f"`{code}`" in described for code in STATUS.keys() - unsaid)
+
+
+def test_every_reference_resolves(document: dict[str, Any]) -> None:
+    text = json.dumps(document)
+    names = {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}
+    assert names
+    assert names <= document["components"]["schemas"].keys()
+
+
+def test_every_request_field_is_described(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    fields = {
+        f"{name}.{field}": value
+        for name in ("AnalysisIn", "ProbeIn", "OptimizerIn", "InputIn", "LayerIn", "IgnoreIn")
+        for field, value in schemas[name]["properties"].items()
+    }
+    assert [name for name, value in fields.items() if "description" not in value] == []

@@ -1,0 +1,91 @@
+"""Errors of every origin leave as problems; nothing leaks."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.error_handlers import STATUS, InvalidParameter, NotAcceptable, UnsupportedMediaType
+from service.domain import errors
+from service.domain.errors import GraddxError, ProbeFailure
+from tests.unit.api.bodies import body
+from tests.unit.api.fake_engine import FakeEngine
+
+
+def test_every_error_has_a_status() -> None:
+    raised = [
+        error
+        for error in vars(errors).values()
+        if isinstance(error, type)
+        and issubclass(error, GraddxError)
+        and not issubclass(error, ProbeFailure)
+    ]
+    assert len(raised) > 10
+    for error in [*raised, InvalidParameter, NotAcceptable, UnsupportedMediaType]:
+        assert error.code in STATUS
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.QueueFull("1000 analyses are waiting"), 503),
+        (errors.SandboxUnavailable("no Landlock"), 503),
+        (errors.StorageFull("no room"), 507),
+        (errors.ArtifactRejected("aten::save", pointer="/model"), 422),
+        (errors.IdempotencyConflict("other body"), 422),
+    ],
+)
+def test_the_table_decides(
+    client: TestClient, engine: FakeEngine, error: GraddxError, status: int
+) -> None:
+    engine.error = error
+    answer = client.post("/v1/analyses", json=body())
+    problem = answer.json()
+    assert answer.status_code == problem["status"] == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert problem["code"] == error.code
+    assert problem["type"] == f"urn:graddx:problem:{error.code}"
+    assert (problem["title"], problem["detail"]) == (error.title, error.detail)
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert ("retry-after" in answer.headers) == (error.code == "queue_full")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("secret"), errors.ModelRaised("secret")])
+def test_the_unexpected_is_500_and_says_nothing(
+    client: TestClient,
+    engine: FakeEngine,
+    error: Exception,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine.error = error
+    answer = client.post("/v1/analyses", json=body())
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert "secret" not in answer.text
+    assert "secret" in caplog.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+def test_unknown_paths_and_methods_are_problems(client: TestClient) -> None:
+    missing = client.get("/v1/nothing")
+    assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
+    wrong = client.patch("/v1/analyses")
+    assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
+    assert wrong.headers["allow"] == "GET, POST"
+    for answer in (missing, wrong):
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_given_request_id_is_kept(client: TestClient) -> None:
+    given = "0123456789abcdef0123456789abcdef"
+    answer = client.get("/v1/nothing", headers={"x-request-id": given})
+    assert answer.headers["x-request-id"] == answer.json()["request_id"] == given
+
+
+@pytest.mark.parametrize("path", ["/livez", "/v1/nothing", "/docs", "/openapi.json"])
+def test_security_headers_are_on_everything(client: TestClient, path: str) -> None:
+    headers = client.get(path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "default-src 'none'" in headers["content-security-policy"]
