@@ -3,66 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import Any
 
-from service.domain.architecture import Architecture, InitCall, LayerNode
+from service.domain.architecture import Architecture, LayerNode
 from service.domain.errors import ShapeMismatch, UnknownLayerType
-from service.domain.grammar import limits
 from service.domain.grammar.faults import Faults, below
-from service.domain.grammar.initialization import assign
+from service.domain.grammar.initialization import read_init
+from service.domain.grammar.limits import MAX_INPUTS, MAX_LAYERS, MAX_NESTING, Budget
 from service.domain.grammar.names import INPUT, Scope, name_fault
-from service.domain.grammar.sample import read_sample
+from service.domain.grammar.sample import check_range, read_sample
 from service.domain.layers import LAYER_TYPES
-from service.domain.layers.initializers import INITIALIZERS, DoesNotFit, Parameter
 from service.domain.layers.kinds import Whole, shown
 from service.domain.layers.layer_type import Applied, LayerType, Takes
 from service.domain.layers.signature import BadArgument, hint, quoted
-from service.domain.layers.tensor import Misfit, Shape, Tensor, elements
+from service.domain.layers.tensor import Inputs, Misfit, Tensor
 
 SPEC_FIELDS = ("kind", "input", "layers")
 LAYER_FIELDS = ("name", "type", "args", "init", "inputs")
 GROUP_FIELDS = ("name", "repeat", "layers", "inputs")
-REPEATS = Whole(1, limits.MAX_LAYERS)
+REPEATS = Whole(1, MAX_LAYERS)
+
+_ADVICE = {
+    Takes.FLOATS.value: ": put an Embedding before it",
+    Takes.INTEGERS.value: ': give the input `dtype` "int64"',
+}
+"""What to do about the wrong element type."""
 
 
 def expand(spec: Mapping[str, Any]) -> Architecture:
     """See `service.domain.architecture.resolve`."""
-    return _Expansion(spec).architecture()
+    return _Expansion().of(spec)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a layer stands."""
+
+    path: str
+    """Its dotted name."""
+    pointer: str
+    """JSON pointer of its entry."""
 
 
 class _Expansion:
     """One spec on its way to an architecture."""
 
-    def __init__(self, spec: Mapping[str, Any]) -> None:
-        self._spec = spec
+    def __init__(self) -> None:
         self._faults = Faults()
+        self._budget = Budget()
         self._nodes: list[LayerNode] = []
-        self._count = 0
         self._tensors: dict[str, Tensor | None] = {}
         """Every layer's output; None where a fault hides it."""
         self._paths: dict[str, str] = {}
         """Dotted paths of layers, groups and repetitions → the layer each stands for."""
-        self._parameters = 0
-        self._parameter_tensors = 0
 
-    def architecture(self) -> Architecture:
+    def of(self, spec: Mapping[str, Any]) -> Architecture:
         faults = self._faults
-        self._check_fields("", self._spec, SPEC_FIELDS, "a spec")
-        if self._spec.get("kind", "spec") != "spec":
+        faults.check_fields("", spec, SPEC_FIELDS, "a spec")
+        if spec.get("kind", "spec") != "spec":
             faults.add("/kind", '`kind` of an architecture spec is "spec"')
-        sample, high = read_sample(self._spec.get("input"), faults)
+        sample, high = read_sample(spec.get("input"), faults)
         self._tensors[INPUT] = sample
-        last = self._layers(self._spec.get("layers"), "/layers", Scope(INPUT), 0)
+        last = self._layers(spec.get("layers"), "/layers", Scope(INPUT), 0)
+        output = self._tensors[last]
+        if output is not None and output.is_integer:
+            faults.add("/layers", f"the network ends with integers (`{last}`), nothing is learnt")
         faults.raise_if_any()
-        assert sample is not None
-        self._check_result(last)
-        return Architecture(
-            sample.shape,
-            sample.dtype,
-            tuple(self._nodes),
-            self._range(high) if sample.is_integer else None,
-            dict(self._spec),
-        )
+        assert sample is not None, "without a sample there is a fault"
+        if sample.is_integer:
+            high = check_range(high, self._nodes, faults)
+        return Architecture(sample.shape, sample.dtype, tuple(self._nodes), high, dict(spec))
 
     def _layers(self, layers: Any, pointer: str, scope: Scope, depth: int) -> str:
         """Expand one list; returns the layer it ends with."""
@@ -71,280 +82,167 @@ class _Expansion:
             return scope.above
         taken: set[str] = set()
         for index, entry in enumerate(layers):
-            place = below(pointer, index)
-            name = self._name(entry, index, place, taken)
+            name = self._name(entry, index, below(pointer, index), taken)
             taken.add(name)
+            place = _Place(scope.prefix + name, below(pointer, index))
             if isinstance(entry, dict) and "layers" in entry:
-                end = self._group(entry, name, place, scope, depth + 1)
+                end = self._group(entry, place, scope, depth + 1)
             else:
-                end = self._layer(entry, name, place, scope)
-            scope.names[name] = scope.above = self._paths[scope.prefix + name] = end
+                end = self._layer(entry, place, scope)
+            scope.names[name] = scope.above = self._paths[place.path] = end
         return scope.above
 
-    def _name(self, entry: Any, index: int, place: str, taken: set[str]) -> str:
-        if not isinstance(entry, dict) or "name" not in entry:
-            name, where = f"layer{index}", place
-        else:
-            name, where = entry["name"], below(place, "name")
-            wrong = name_fault(name)
+    def _name(self, entry: Any, index: int, pointer: str, taken: set[str]) -> str:
+        name: Any = f"layer{index}"
+        if isinstance(entry, dict) and "name" in entry:
+            pointer = below(pointer, "name")
+            wrong = name_fault(entry["name"])
             if wrong:
-                self._faults.add(where, wrong)
-                name = f"layer{index}"
+                self._faults.add(pointer, wrong)
+            else:
+                name = entry["name"]
         if name in taken:
-            self._faults.add(where, f"two layers of one list are called `{name}`")
+            self._faults.add(pointer, f"two layers of one list are called `{name}`")
         return str(name)
 
-    def _group(self, entry: dict[str, Any], name: str, place: str, scope: Scope, depth: int) -> str:
-        if depth > limits.MAX_NESTING:
-            self._faults.stop(place, f"groups may be nested {limits.MAX_NESTING} deep")
-        self._check_fields(place, entry, GROUP_FIELDS, "a group")
-        sources = self._inputs(entry, place, scope)
-        if len(sources) != 1:
-            self._faults.add(below(place, "inputs"), "a group takes one input")
+    def _group(self, entry: dict[str, Any], place: _Place, scope: Scope, depth: int) -> str:
+        faults, pointer = self._faults, place.pointer
+        if depth > MAX_NESTING:
+            faults.stop(pointer, f"groups may be nested {MAX_NESTING} deep")
+        faults.check_fields(pointer, entry, GROUP_FIELDS, "a group")
+        sources = self._inputs(entry, pointer, scope)
+        if len(sources) > 1:
+            faults.add(below(pointer, "inputs"), "a group takes one input")
         current = sources[0] if sources else scope.above
-        inner, path = below(place, "layers"), scope.prefix + name
+        layers, inside = entry["layers"], below(pointer, "layers")
         if "repeat" not in entry:
-            return self._layers(entry["layers"], inner, Scope(current, f"{path}.", scope), depth)
-        repeat = entry["repeat"]
-        if not REPEATS.accepts(repeat):
-            detail = f"`repeat` must be {REPEATS.expects}, not {shown(repeat)}"
-            self._faults.add(below(place, "repeat"), detail)
-            repeat = 1
-        before = len(self._faults)
-        for turn in range(repeat):
-            step = f"{path}.{turn}"
-            current = self._layers(entry["layers"], inner, Scope(current, f"{step}.", scope), depth)
+            return self._layers(layers, inside, Scope(current, f"{place.path}.", scope), depth)
+        before = len(faults)
+        for turn in range(self._repeats(entry["repeat"], pointer)):
+            step = f"{place.path}.{turn}"
+            current = self._layers(layers, inside, Scope(current, f"{step}.", scope), depth)
             self._paths[step] = current
-            if len(self._faults) > before:
+            if len(faults) > before:  # the next repetition would say the same again
                 break
         return current
 
-    def _layer(self, entry: Any, name: str, place: str, scope: Scope) -> str:
-        path = scope.prefix + name
-        self._tensors[path] = None
-        self._count += 1
-        if self._count > limits.MAX_LAYERS:
-            self._faults.stop(place, f"the network has more than {limits.MAX_LAYERS} layers")
+    def _repeats(self, value: Any, pointer: str) -> int:
+        if REPEATS.accepts(value):
+            return int(value)
+        detail = f"`repeat` must be {REPEATS.expects}, not {shown(value)}"
+        self._faults.add(below(pointer, "repeat"), detail)
+        return 1
+
+    def _layer(self, entry: Any, place: _Place, scope: Scope) -> str:
+        """Expand one layer; returns its path. A layer at fault leaves no node."""
+        faults, pointer = self._faults, place.pointer
+        self._tensors[place.path] = None
+        self._stop_if_over(self._budget.begin_layer(), place)
         if not isinstance(entry, dict):
-            self._faults.add(place, f"a layer must be an object, not {shown(entry)}")
-            return path
-        before = len(self._faults)
-        self._check_fields(place, entry, LAYER_FIELDS, "a layer")
-        sources = self._inputs(entry, place, scope)
-        layer_type = self._type(entry, place)
+            faults.add(pointer, f"a layer must be an object, not {shown(entry)}")
+            return place.path
+        before = len(faults)
+        faults.check_fields(pointer, entry, LAYER_FIELDS, "a layer")
+        sources = self._inputs(entry, pointer, scope)
+        args = faults.object_at(entry, "args", pointer)
+        init = faults.object_at(entry, "init", pointer)
+        layer_type = self._type(entry, pointer)
         if layer_type is None:
-            return path
-        args = self._object(entry, "args", place)
+            return place.path
         for fault in layer_type.signature.faults(args):
-            self._argument_fault(place, path, fault)
-        self._check_count(layer_type, sources, path, place, given="inputs" in entry)
-        tensors = [self._tensors[source] for source in sources]
-        known = tuple(tensor for tensor in tensors if tensor is not None)
-        if len(self._faults) > before or len(known) < len(tensors):
-            return path
-        applied = self._apply(layer_type, args, known, sources, path, place)
-        if applied is None:
-            return path
-        self._check_size(applied, path, place)
-        init = self._init(entry, layer_type, applied.parameters, place)
-        self._tensors[path] = applied.output
-        self._nodes.append(
-            LayerNode(
-                path,
-                layer_type.name,
-                applied.args,
-                sources,
-                init,
-                applied.output.shape,
-                applied.output.dtype,
-                applied.parameters,
-                place,
+            self._bad_argument(fault, place)
+        inputs = tuple(t for t in map(self._tensors.get, sources) if t is not None)
+        if len(faults) > before or len(inputs) < len(sources):
+            return place.path
+        applied = self._apply(layer_type, args, inputs, sources, place)
+        if applied is not None:
+            self._stop_if_over(self._budget.spend(applied), place)
+            self._tensors[place.path] = applied.output
+            calls = read_init(
+                init, layer_type.name, applied.parameters, below(pointer, "init"), faults
             )
-        )
-        return path
+            self._nodes.append(
+                LayerNode(
+                    name=place.path,
+                    type=layer_type.name,
+                    args=applied.args,
+                    inputs=sources,
+                    init=calls,
+                    output_shape=applied.output.shape,
+                    output_dtype=applied.output.dtype,
+                    parameters=applied.parameters,
+                    pointer=pointer,
+                )
+            )
+        return place.path
 
-    def _check_fields(
-        self, pointer: str, entry: Mapping[str, Any], fields: tuple[str, ...], what: str
-    ) -> None:
-        for field in entry:
-            if field not in fields:
-                detail = f"{what} has no field {quoted(field)}{hint(field, fields)}"
-                self._faults.add(below(pointer, field), detail)
+    def _stop_if_over(self, limit: str | None, place: _Place) -> None:
+        if limit:
+            detail = f"layer `{place.path}` takes the network over the limit of {limit}"
+            self._faults.stop(place.pointer, detail)
 
-    def _object(self, entry: dict[str, Any], field: str, place: str) -> dict[str, Any]:
-        value = entry.get(field, {})
-        if isinstance(value, dict):
-            return value
-        self._faults.add(below(place, field), f"`{field}` must be an object, not {shown(value)}")
-        return {}
-
-    def _inputs(self, entry: dict[str, Any], place: str, scope: Scope) -> tuple[str, ...]:
-        """The layers an entry takes its inputs from."""
+    def _inputs(self, entry: dict[str, Any], pointer: str, scope: Scope) -> tuple[str, ...]:
+        """The layers that an entry takes its inputs from."""
         if "inputs" not in entry:
             return (scope.above,)
-        names, pointer = entry["inputs"], below(place, "inputs")
-        if not isinstance(names, list) or not 0 < len(names) <= limits.MAX_INPUTS:
-            detail = f"`inputs` must be a list of 1 to {limits.MAX_INPUTS} names"
-            self._faults.add(pointer, detail)
-            return (scope.above,)
-        found = []
-        for index, name in enumerate(names):
-            source = self._source(name, scope)
-            if source is None:
-                self._unknown_input(below(pointer, index), name, scope)
-            else:
-                found.append(source)
-        return tuple(found)
+        names, pointer = entry["inputs"], below(pointer, "inputs")
+        if not isinstance(names, list) or not 0 < len(names) <= MAX_INPUTS:
+            self._faults.add(pointer, f"`inputs` must be a list of 1 to {MAX_INPUTS} names")
+            return ()
+        found = (
+            self._source(name, below(pointer, index), scope) for index, name in enumerate(names)
+        )
+        return tuple(source for source in found if source is not None)
 
-    def _source(self, name: Any, scope: Scope) -> str | None:
+    def _source(self, name: Any, pointer: str, scope: Scope) -> str | None:
         if not isinstance(name, str):
+            self._faults.add(pointer, f"an input is a layer's name, not {shown(name)}")
             return None
-        return scope.find(name) or self._paths.get(name)
-
-    def _unknown_input(self, pointer: str, name: Any, scope: Scope) -> None:
-        if isinstance(name, str):
+        source = scope.find(name) or self._paths.get(name)
+        if source is None:
             guess = hint(name, scope.visible())
             self._faults.add(pointer, f"no earlier layer is called {quoted(name)}{guess}")
-        else:
-            self._faults.add(pointer, f"an input is a layer's name, not {shown(name)}")
+        return source
 
-    def _type(self, entry: dict[str, Any], place: str) -> LayerType | None:
+    def _type(self, entry: dict[str, Any], pointer: str) -> LayerType | None:
         if "type" not in entry:
-            self._faults.add(below(place, "type"), "`type` is missing")
+            self._faults.add(below(pointer, "type"), "`type` is missing")
             return None
         name = entry["type"]
         if isinstance(name, str) and name in LAYER_TYPES:
             return LAYER_TYPES[name]
-        if isinstance(name, str):
-            detail = f"there is no layer type {quoted(name)}{hint(name, LAYER_TYPES)}"
-        else:
-            detail = f"`type` must be the name of a layer type, not {shown(name)}"
-        self._faults.add(below(place, "type"), detail, UnknownLayerType)
+        guess = hint(name, LAYER_TYPES) if isinstance(name, str) else ""
+        detail = f"there is no layer type {shown(name)}{guess}"
+        self._faults.add(below(pointer, "type"), detail, UnknownLayerType)
         return None
-
-    def _check_count(
-        self, layer_type: LayerType, sources: tuple[str, ...], path: str, place: str, *, given: bool
-    ) -> None:
-        counts = layer_type.input_counts
-        if (counts is None and len(sources) >= 2) or (
-            counts is not None and len(sources) in counts
-        ):
-            return
-        wanted = " or ".join(map(str, counts)) if counts else "two or more"
-        detail = f"layer `{path}` ({layer_type.name}) takes {wanted} inputs, not {len(sources)}"
-        self._faults.add(below(place, "inputs") if given else place, detail)
 
     def _apply(
         self,
         layer_type: LayerType,
         args: dict[str, Any],
-        inputs: tuple[Tensor, ...],
+        inputs: Inputs,
         sources: tuple[str, ...],
-        path: str,
-        place: str,
+        place: _Place,
     ) -> Applied | None:
+        if not layer_type.takes_inputs(len(inputs)):
+            name = f"layer `{place.path}` ({layer_type.name})"
+            detail = f"{name} takes {layer_type.inputs_in_words} inputs, not {len(inputs)}"
+            self._faults.add(below(place.pointer, "inputs"), detail)
+            return None
         try:
             return layer_type.apply(args, inputs)
         except BadArgument as fault:
-            self._argument_fault(place, path, fault)
+            self._bad_argument(fault, place)
         except Misfit as misfit:
-            source = sources[misfit.position]
-            detail = f"layer `{path}` takes {misfit.takes} but `{source}` gives {misfit.gives}"
-            pointer = below(place, "args", misfit.argument) if misfit.argument in args else place
-            self._faults.add(pointer, detail + _advice(misfit), ShapeMismatch)
+            self._misfit(misfit, args, sources[misfit.position], place)
         return None
 
-    def _argument_fault(self, place: str, path: str, fault: BadArgument) -> None:
-        pointer = below(place, "args", *fault.argument.split("/"))
-        self._faults.add(pointer, f"layer `{path}`: {fault.detail}")
+    def _bad_argument(self, fault: BadArgument, place: _Place) -> None:
+        pointer = below(place.pointer, "args", *fault.argument.split("/"))
+        self._faults.add(pointer, f"layer `{place.path}`: {fault.detail}")
 
-    def _check_size(self, applied: Applied, path: str, place: str) -> None:
-        shape = applied.output.shape
-        if elements(shape) > limits.MAX_ELEMENTS or len(shape) > limits.MAX_DIMENSIONS:
-            self._stop_at_limit(path, place, f"{limits.MAX_ELEMENTS} numbers per sample")
-        self._parameters += sum(map(elements, applied.parameters.values()))
-        self._parameter_tensors += len(applied.parameters)
-        if self._parameters > limits.MAX_PARAMETERS:
-            self._stop_at_limit(path, place, f"{limits.MAX_PARAMETERS} parameters")
-        if self._parameter_tensors > limits.MAX_PARAMETER_TENSORS:
-            self._stop_at_limit(path, place, f"{limits.MAX_PARAMETER_TENSORS} parameter tensors")
-
-    def _stop_at_limit(self, path: str, place: str, limit: str) -> NoReturn:
-        self._faults.stop(place, f"layer `{path}` takes the network over its limit of {limit}")
-
-    def _init(
-        self,
-        entry: dict[str, Any],
-        layer_type: LayerType,
-        parameters: dict[str, Shape],
-        place: str,
-    ) -> dict[str, InitCall]:
-        asked = self._object(entry, "init", place)
-        pointer = below(place, "init")
-        if len(asked) > limits.MAX_INIT_KEYS:
-            self._faults.stop(pointer, f"`init` may have {limits.MAX_INIT_KEYS} keys")
-        calls = {key: self._init_call(below(pointer, key), asked[key]) for key in asked}
-        chosen, unmatched = assign(asked, parameters)
-        for key in unmatched:
-            known = hint(key, parameters) or f"; it has {', '.join(parameters) or 'none'}"
-            detail = f"no parameter of {layer_type.name} starts with {quoted(key)}{known}"
-            self._faults.add(below(pointer, key), detail)
-        init = {}
-        for name, key in chosen.items():
-            call = calls[key]
-            if call is None:
-                continue
-            try:
-                parameter = Parameter(layer_type.name, name, parameters[name])
-                INITIALIZERS[call.name].check_fit(call.args, parameter)
-            except DoesNotFit as fault:
-                self._faults.add(below(pointer, key), str(fault))
-                calls[key] = None
-            init[name] = call
-        return init
-
-    def _init_call(self, pointer: str, value: Any) -> InitCall | None:
-        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-            self._faults.add(pointer, 'an initialization is an object like {"name": "zeros_"}')
-            return None
-        before = len(self._faults)
-        self._check_fields(pointer, value, ("name", "args"), "an initialization")
-        initializer = INITIALIZERS.get(value["name"])
-        if initializer is None:
-            known = hint(value["name"], INITIALIZERS)
-            detail = f"torch.nn.init has no function {quoted(value['name'])}{known}"
-            self._faults.add(below(pointer, "name"), detail)
-            return None
-        args = self._object(value, "args", pointer)
-        for fault in initializer.signature.faults(args):
-            self._faults.add(below(pointer, "args", fault.argument), fault.detail)
-        return InitCall(initializer.name, dict(args)) if len(self._faults) == before else None
-
-    def _check_result(self, last: str) -> None:
-        output = self._tensors[last]
-        if output is not None and output.is_integer:
-            detail = f"the network ends with integers (`{last}`): nothing can be learnt from them"
-            self._faults.stop("/layers", detail)
-
-    def _range(self, given: int | None) -> int:
-        """End of the input's range: as given, or the smallest table of an Embedding."""
-        embeddings = [
-            node for node in self._nodes if LAYER_TYPES[node.type].takes is Takes.INTEGERS
-        ]
-        smallest = min(embeddings, key=lambda node: int(node.args["num_embeddings"]))
-        rows = int(smallest.args["num_embeddings"])
-        if given is not None and given > rows:
-            detail = (
-                f"layer `{smallest.name}` has {rows} embeddings, "
-                f"but the input goes up to {given - 1}"
-            )
-            self._faults.stop("/input/high", detail)
-        return given if given is not None else rows
-
-
-def _advice(misfit: Misfit) -> str:
-    if misfit.takes == Takes.FLOATS.value:
-        return ": put an Embedding before it"
-    if misfit.takes == Takes.INTEGERS.value:
-        return ': give the input `dtype` "int64"'
-    return ""
+    def _misfit(self, misfit: Misfit, args: dict[str, Any], source: str, place: _Place) -> None:
+        steps = misfit.argument.split("/")
+        pointer = place.pointer if steps[0] not in args else below(place.pointer, "args", *steps)
+        detail = f"layer `{place.path}` takes {misfit.takes} but `{source}` gives {misfit.gives}"
+        self._faults.add(pointer, detail + _ADVICE.get(misfit.takes, ""), ShapeMismatch)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from service.domain.architecture import LayerNode
 from service.domain.grammar.faults import Faults, below
 from service.domain.grammar.limits import MAX_DIMENSIONS, MAX_ELEMENTS
+from service.domain.layers import LAYER_TYPES
 from service.domain.layers.kinds import Choice, Each, Kind, Whole
+from service.domain.layers.layer_type import Takes
 from service.domain.layers.signature import Argument, Signature
 from service.domain.layers.tensor import Tensor, elements
 
@@ -41,3 +45,22 @@ def read_sample(value: Any, faults: Faults) -> tuple[Tensor | None, int | None]:
     if "high" in value and not sample.is_integer:
         faults.add("/input/high", "`high` is the range of integers; the input has float32")
     return sample, value.get("high")
+
+
+def check_range(given: int | None, nodes: Iterable[LayerNode], faults: Faults) -> int:
+    """End of the range that integers are drawn from: as given, else all that the smallest table of
+    an Embedding knows, so that every one of them can look them up.
+
+    Integers end in an Embedding, so there is at least one. Raises InvalidRequest when the range
+    given goes beyond a table.
+    """
+    tables = {node.args["num_embeddings"]: node.name for node in nodes if _looks_up(node)}
+    rows = min(tables)
+    if given is not None and given > rows:
+        detail = f"`high` is {given}, but layer `{tables[rows]}` has {rows} embeddings"
+        faults.stop("/input/high", detail)
+    return rows if given is None else given
+
+
+def _looks_up(node: LayerNode) -> bool:
+    return LAYER_TYPES[node.type].takes is Takes.INTEGERS

@@ -7,12 +7,17 @@ from types import MappingProxyType
 
 from service.domain.layers.activation import ACTIVATION_TYPES
 from service.domain.layers.convolution import CONVOLUTION_TYPES
+from service.domain.layers.dropout import DROPOUT_TYPES
+from service.domain.layers.embedding import EMBEDDING_TYPES
 from service.domain.layers.layer_type import LayerType
 from service.domain.layers.linear import LINEAR_TYPES
 from service.domain.layers.merging import MERGING_TYPES
 from service.domain.layers.normalization import NORMALIZATION_TYPES
+from service.domain.layers.padding import PADDING_TYPES
+from service.domain.layers.pooling import POOLING_TYPES
 from service.domain.layers.recurrent import RECURRENT_TYPES
 from service.domain.layers.reshaping import RESHAPING_TYPES
+from service.domain.layers.transformer import ATTENTION_TYPES
 
 LAYER_TYPES: Mapping[str, LayerType] = MappingProxyType(
     {
@@ -21,8 +26,13 @@ LAYER_TYPES: Mapping[str, LayerType] = MappingProxyType(
             LINEAR_TYPES,
             CONVOLUTION_TYPES,
             RECURRENT_TYPES,
+            ATTENTION_TYPES,
+            EMBEDDING_TYPES,
             ACTIVATION_TYPES,
             NORMALIZATION_TYPES,
+            POOLING_TYPES,
+            DROPOUT_TYPES,
+            PADDING_TYPES,
             RESHAPING_TYPES,
             MERGING_TYPES,
         )

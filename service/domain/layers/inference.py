@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from service.domain.layers.signature import Infer
 from service.domain.layers.tensor import Inputs
-
-Infer = Callable[[Inputs, Any], Any]
 
 
 def last_size(position: int = 0) -> Infer:

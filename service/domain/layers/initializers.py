@@ -106,7 +106,7 @@ def _input_bias_of_lstm(_args: Args, parameter: Parameter) -> None:
 _MEAN = Argument("mean", Real(), 0.0)
 _GAIN = Argument("gain", Real(), 1.0)
 _MATRIX_OR_MORE = (2, MAX_DIMENSIONS)
-_XAVIER = ((_GAIN,), _MATRIX_OR_MORE)
+_XAVIER = ((Argument("gain", Real(0), 1.0),), _MATRIX_OR_MORE)
 _GLOROT_VARIANCE = "variance 2·gain²/(fan_in + fan_out)"
 _KAIMING = (
     (

@@ -67,7 +67,7 @@ class Real:
             return f"a number from {self.low:g} to {self.high:g}"
         if self.low > -LARGEST_FLOAT32:
             return f"a number of at least {self.low:g}"
-        return "a finite number (float32)"
+        return "a finite number"
 
     def accepts(self, value: object) -> bool:
         if not isinstance(value, int | float) or isinstance(value, bool):
@@ -121,6 +121,41 @@ class Each:
             isinstance(value, list | tuple)
             and len(value) in self.counts
             and all(self.item.accepts(item) for item in value)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyFalse:
+    """false: an argument that torch knows and the probe cannot do."""
+
+    why: str
+    """Ends the sentence "must be false: "."""
+
+    @property
+    def expects(self) -> str:
+        return f"false: {self.why}"
+
+    def accepts(self, value: object) -> bool:
+        return value is False
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """A layer as an argument: {"type": …, "args": {…}}."""
+
+    types: tuple[str, ...]
+    """Types it may have."""
+
+    @property
+    def expects(self) -> str:
+        return f'an object {{"type": …, "args": {{…}}}} of type {" or ".join(self.types)}'
+
+    def accepts(self, value: object) -> bool:
+        return (
+            isinstance(value, dict)
+            and value.keys() <= {"type", "args"}
+            and value.get("type") in self.types
+            and isinstance(value.get("args", {}), dict)
         )
 
 

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from service.domain.layers.kinds import shown
-from service.domain.layers.signature import Args, Argument, Signature
+from service.domain.layers.signature import Args, Argument, Infer, Signature
 from service.domain.layers.tensor import Inputs, Misfit, Shape, Tensor, listed
 
 
@@ -82,16 +82,29 @@ class LayerType:
         """The constructor."""
         return Signature(self.name, self.arguments, self.check)
 
+    @property
+    def inputs_in_words(self) -> str:
+        """How many inputs it may have, for messages."""
+        return " or ".join(map(str, self.input_counts)) if self.input_counts else "two or more"
+
+    def takes_inputs(self, count: int) -> bool:
+        """Whether it may have so many inputs."""
+        return count >= 2 if self.input_counts is None else count in self.input_counts
+
     def apply(self, given: Args, inputs: Inputs) -> Applied:
         """Infer what was left out, and follow the shape rule.
 
-        `given` has no faults by `signature`, and `inputs` are as many as `input_counts` says.
+        `given` has no faults by `signature`, and `takes_inputs` their number.
         Raises Misfit, and BadArgument where a value shows to be wrong only now.
         """
         for position, tensor in enumerate(inputs):
             self._check_input(tensor, position)
         args = self.always | dict(given)
-        args |= {a.name: _inferred(a, given, inputs) for a in self.arguments if a.infer}
+        args |= {
+            argument.name: _fitted(argument, argument.infer, given, inputs)
+            for argument in self.arguments
+            if argument.infer is not None
+        }
         signature = self.signature
         args |= self.complete(signature.complete(args), inputs)
         every = signature.complete(args)
@@ -110,17 +123,13 @@ class LayerType:
             raise Misfit(self.takes.value, tensor.dtype, position=position)
 
 
-def _inferred(argument: Argument, given: Args, inputs: Inputs) -> Any:
-    assert argument.infer is not None
+def _fitted(argument: Argument, infer: Infer, given: Args, inputs: Inputs) -> Any:
+    """The value that the inputs ask for. Raises Misfit when another one was given."""
     value = given.get(argument.name)
-    fitting = argument.infer(inputs, value)
+    fitting = infer(inputs, value)
     if value is not None and value != fitting:
-        raise Misfit(
-            f"{shown(value)} {argument.unit}",
-            shown(fitting),
-            argument=argument.name,
-            position=argument.source,
-        )
+        takes, gives = f"{shown(value)} {argument.unit}", shown(fitting)
+        raise Misfit(takes, gives, argument=argument.name, position=argument.source)
     return fitting
 
 

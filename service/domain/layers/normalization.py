@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from service.domain.layers.axes import SPATIAL_AXES
 from service.domain.layers.inference import first_size, trailing_sizes
-from service.domain.layers.kinds import Each, Either, Flag, Real, Whole, optional
+from service.domain.layers.kinds import Each, Either, Flag, Kind, Real, Whole, optional
 from service.domain.layers.layer_type import LayerType
 from service.domain.layers.signature import Args, Argument, BadArgument
 from service.domain.layers.tensor import Inputs, Misfit, Shape, elements, listed
@@ -25,9 +23,9 @@ def _scale_and_shift(args: Args, sizes: Shape, switch: str) -> dict[str, Shape]:
     return {"weight": sizes} | ({"bias": sizes} if args.get("bias") else {})
 
 
-def _running(affine: bool, track: bool, momentum: Any) -> tuple[Argument, ...]:
+def _running(affine: bool, track: bool, momentum: Kind) -> tuple[Argument, ...]:
     return (
-        Argument("eps", Real(0), 1e-5),
+        Argument("eps", Real(above=0), 1e-5),
         Argument("momentum", momentum, 0.1),
         Argument("affine", Flag(), affine),
         Argument("track_running_stats", Flag(), track),
@@ -83,38 +81,37 @@ def _check_groups(args: Args) -> None:
         raise BadArgument("num_groups", f"`num_groups` {groups} must divide {channels} channels")
 
 
+LAYER_NORM = LayerType(
+    "LayerNorm",
+    "normalization",
+    "The trailing dimensions to mean 0 and variance 1, then a learned scale and shift.",
+    (
+        _NORMALIZED_SHAPE,
+        Argument("eps", Real(0), 1e-5),
+        Argument("elementwise_affine", Flag(), True),
+        Argument("bias", Flag(), True),
+    ),
+    parameters=lambda args: _scale_and_shift(args, _normalized_sizes(args), "elementwise_affine"),
+    ranks=(1, None),
+)
+RMS_NORM = LayerType(
+    "RMSNorm",
+    "normalization",
+    "The trailing dimensions divided by their root mean square, then a learned scale.",
+    (
+        _NORMALIZED_SHAPE,
+        Argument("eps", optional(Real(0)), None),
+        Argument("elementwise_affine", Flag(), True),
+    ),
+    parameters=lambda args: _scale_and_shift(args, _normalized_sizes(args), "elementwise_affine"),
+    ranks=(1, None),
+)
+
 NORMALIZATION_TYPES = (
     *map(_batch_norm, SPATIAL_AXES),
     *map(_instance_norm, SPATIAL_AXES),
-    LayerType(
-        "LayerNorm",
-        "normalization",
-        "The trailing dimensions to mean 0 and variance 1, then a learned scale and shift.",
-        (
-            _NORMALIZED_SHAPE,
-            Argument("eps", Real(0), 1e-5),
-            Argument("elementwise_affine", Flag(), True),
-            Argument("bias", Flag(), True),
-        ),
-        parameters=lambda args: _scale_and_shift(
-            args, _normalized_sizes(args), "elementwise_affine"
-        ),
-        ranks=(1, None),
-    ),
-    LayerType(
-        "RMSNorm",
-        "normalization",
-        "The trailing dimensions divided by their root mean square, then a learned scale.",
-        (
-            _NORMALIZED_SHAPE,
-            Argument("eps", optional(Real(0)), None),
-            Argument("elementwise_affine", Flag(), True),
-        ),
-        parameters=lambda args: _scale_and_shift(
-            args, _normalized_sizes(args), "elementwise_affine"
-        ),
-        ranks=(1, None),
-    ),
+    LAYER_NORM,
+    RMS_NORM,
     LayerType(
         "GroupNorm",
         "normalization",

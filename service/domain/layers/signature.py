@@ -13,6 +13,8 @@ from service.domain.layers.kinds import MAX_SHOWN, Kind, shown
 from service.domain.layers.tensor import Inputs
 
 Args = Mapping[str, Any]
+Infer = Callable[[Inputs, Any], Any]
+"""From the inputs and the value given (None: left out), the value that fits the inputs."""
 MAX_UNKNOWN = 20
 """Unknown names listed for one call; more tell nothing new."""
 MAX_COMPARED = 200
@@ -46,9 +48,8 @@ class Argument:
     name: str
     kind: Kind
     default: Any = REQUIRED
-    infer: Callable[[Inputs, Any], Any] | None = None
-    """From the inputs and the value given (None: left out), the value that fits; None: it must be
-    given unless it has a default."""
+    infer: Infer | None = None
+    """None: it must be given unless it has a default."""
     unit: str = ""
     """What it counts, for messages: features, channels."""
     source: int = 0
