@@ -12,7 +12,7 @@ from service.recommendation.case import Case
 from service.recommendation.initialization import Draw, Place, as_change, draws_for
 from service.theory.gains import critical_point
 
-CLASSES = {
+SQUASHING = {
     "sigmoid": "Sigmoid",
     "hardsigmoid": "Hardsigmoid",
     "logsigmoid": "LogSigmoid",
@@ -20,20 +20,35 @@ CLASSES = {
     "tanh": "Tanh",
     "hardtanh": "Hardtanh",
     "softsign": "Softsign",
-    "relu": "ReLU",
 }
-"""Replaceable activations by their torch.nn class."""
-SUCCESSORS = {"relu": "ReLU", "gelu": "GELU", "leaky_relu": "LeakyReLU"}
+"""Activations that flatten, by their torch.nn class: replaceable in any stack."""
+ONE_SIDED = {
+    "relu": "ReLU",
+    "leaky_relu": "LeakyReLU",
+    "gelu": "GELU",
+    "silu": "SiLU",
+    "mish": "Mish",
+    "selu": "SELU",
+}
+"""Activations that pass one side: replaceable where the stack is long."""
+CLASSES = SQUASHING | ONE_SIDED
+SUCCESSORS = {"relu": "ReLU", "elu": "ELU", "gelu": "GELU", "leaky_relu": "LeakyReLU"}
 """What may take their place."""
+NOISE = 2.0
+"""Variance of the log squared gain over initializations, about Σ 5/fan_in for ReLU (Hanin & Nica
+2018, arXiv:1812.05994), from which a draw is good or bad by chance."""
+LONG = 20
+"""Hidden layers from which samples grow alike behind one-sided activations, normalized or not."""
 
 
 class ReplaceActivation:
     """Exchange the activation for one whose derivative does not shrink the gradient.
 
     ### What it changes
-    Sigmoid, softplus, tanh and their kin become ReLU, or GELU where layers are normalized by
-    LayerNorm; ReLU whose units are dead becomes leaky ReLU. The layers in front are drawn again
-    with the gain of the new activation. The activation of the output layer stays.
+    Sigmoid, softplus, tanh and their kin become ReLU in short stacks and ELU in long, narrow or
+    normalized ones (GELU next to attention); in long or narrow plain stacks ReLU, GELU and their
+    kin become ELU; ReLU whose units are dead becomes leaky ReLU. The layers in front are drawn
+    again with the gain of the new activation. The activation of the output layer stays.
 
     ### When it is offered
     When gradients vanish or explode through such activations, they are saturated, samples become
@@ -42,7 +57,9 @@ class ReplaceActivation:
     ### Why it works
     The sigmoid's derivative is at most 1/4, so every layer loses, whatever the weights: it has no
     critical initialization, nor has softplus. ReLU has derivative 1 on half of its inputs, and
-    weights of variance 2/fan_in make up for the other half exactly.
+    weights of variance 2/fan_in make up for the other half on average. ELU is nearly linear for
+    the small signals of a deep stack: with orthogonal weights it keeps both lengths and angles,
+    where ReLU's gain fluctuates (variance of its log square Σ 5/fan_in) and its samples align.
 
     ### Limits
     Changes what the network computes; trained weights have to be trained again. In a module whose
@@ -50,6 +67,7 @@ class ReplaceActivation:
 
     ### References
     * Glorot et al. 2011, Deep sparse rectifier neural networks. He et al. 2015, arXiv:1502.01852.
+    * Clevert et al. 2016, arXiv:1511.07289. Hanin & Nica 2018, arXiv:1812.05994.
     * Hendrycks & Gimpel 2016, arXiv:1606.08415. Maas et al. 2013, Rectifier nonlinearities improve
       neural network acoustic models.
     """
@@ -72,9 +90,9 @@ class ReplaceActivation:
             return ()
         worn = {layer.nonlinearity for layer in _hidden(case)}
         return tuple(
-            _exchange(case, old, codes)
+            _exchange(case, old, new, codes)
             for old in CLASSES
-            if old in worn and (old != "relu" or "dead_units" in codes)
+            if old in worn and (new := _successor(case, old, codes))
         )
 
 
@@ -82,9 +100,8 @@ def _hidden(case: Case) -> tuple[LayerMeasurements, ...]:
     return tuple(layer for layer in case.matrices() if layer.name != case.head())
 
 
-def _exchange(case: Case, old: str, codes: tuple[str, ...]) -> Recommendation:
+def _exchange(case: Case, old: str, new: str, codes: tuple[str, ...]) -> Recommendation:
     layers = tuple(layer for layer in _hidden(case) if layer.nonlinearity == old)
-    new = _successor(old, layers)
     draws = tuple(draw for layer in layers for draw in _draws(case, layer, new))
     nodes = _nodes(case, CLASSES[old])
     names = tuple(layer.name for layer in layers)
@@ -94,7 +111,7 @@ def _exchange(case: Case, old: str, codes: tuple[str, ...]) -> Recommendation:
         layers=names,
         title=f"Replace {CLASSES[old]} by {SUCCESSORS[new]} after {len(names)} layers",
         why=_why(old, new, layers),
-        resolves=("dead_units",) if old == "relu" else codes,
+        resolves=("dead_units",) if new == "leaky_relu" else codes,
         change={
             "activation": SUCCESSORS[new],
             "replaces": CLASSES[old],
@@ -107,11 +124,18 @@ def _exchange(case: Case, old: str, codes: tuple[str, ...]) -> Recommendation:
     )
 
 
-def _successor(old: str, layers: tuple[LayerMeasurements, ...]) -> str:
-    if old == "relu":
+def _successor(case: Case, old: str, codes: tuple[str, ...]) -> str | None:
+    """What takes the place of an activation; None when it should stay."""
+    if old == "relu" and "dead_units" in codes:
         return "leaky_relu"
-    normalized = all(layer.normalization == "layer_norm" for layer in layers)
-    return "gelu" if normalized else "relu"
+    if any(layer.op == "attention" for layer in case.measurements.layers):
+        return "gelu" if old in SQUASHING else None
+    hidden = _hidden(case)
+    noise = sum(5.0 / layer.fan_in for layer in hidden if layer.fan_in)
+    long = case.branches() == 0 and (len(hidden) > LONG or noise > NOISE)
+    if old in ONE_SIDED:
+        return "elu" if long else None
+    return "elu" if long or any(layer.normalization for layer in hidden) else "relu"
 
 
 def _draws(case: Case, layer: LayerMeasurements, new: str) -> tuple[Draw, ...]:
@@ -153,10 +177,15 @@ def _code(case: Case, old: str, new: str, nodes: tuple[LayerNode, ...]) -> str:
 
 
 def _why(old: str, new: str, layers: tuple[LayerMeasurements, ...]) -> str:
-    if old == "relu":
+    if new == "leaky_relu":
         return (
             "A ReLU unit that is zero on every input gets no gradient and never comes back; leaky"
             " ReLU passes 0.01 of it."
+        )
+    if old in ONE_SIDED:
+        return (
+            f"Over {len(layers)} layers the gain of {CLASSES[old]} varies from draw to draw and"
+            " samples grow alike; ELU with orthogonal weights keeps lengths and angles."
         )
     gains = sorted(layer.gradient.gain for layer in layers if layer.gradient.gain is not None)
     measured = f" {gains[len(gains) // 2]:.2g}x of the gradient a layer" if gains else " too little"

@@ -65,6 +65,9 @@ MUST_OFFER: list[tuple[str, Spec, Diagnosis, list[str]]] = [
     ("default relu", mlp(20, "ReLU"), VANISHING, ["initializer", "normalization"]),
     ("tiny gelu", mlp(20, "GELU", normal(0.01)), VANISHING, ["initializer", "normalization"]),
     ("deep sigmoid", mlp(20, "Sigmoid"), VANISHING, ["normalization", "activation"]),
+    ("narrow relu", mlp(40, "ReLU", normal(0.01)), VANISHING, [
+        "initializer", "normalization", "activation",
+    ]),
     ("deep tanh", mlp(30, "Tanh"), VANISHING, ["initializer", "normalization", "activation"]),
     ("zeros", mlp(3, "ReLU", {"weight": {"name": "zeros_"}}), SYMMETRIC, ["initializer"]),
     (
@@ -206,6 +209,23 @@ def test_normalization_fits_batch_and_depth(
     offered = of_kind("normalization", advice(spec, VANISHING, batch_size=batch_size))
     assert offered.change["normalization"] == normalization
     assert "head" not in offered.layers
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "successor"),
+    [
+        (mlp(5, "Sigmoid"), "vanishing_gradient", "ReLU"),
+        (mlp(40, "Softplus"), "vanishing_gradient", "ELU"),
+        (mlp(10, "Sigmoid", norm="LayerNorm"), "rank_collapse", "ELU"),
+        (mlp(40, "GELU"), "untrainable", "ELU"),
+        (mlp(3, "ReLU"), "dead_units", "LeakyReLU"),
+    ],
+)
+def test_successor_fits_the_stack(spec: Spec, code: str, successor: str) -> None:
+    change = of_kind("activation", advice(spec, diagnosis(code))).change
+    assert change["activation"] == successor
+    function = "orthogonal_" if successor == "ELU" else "kaiming_normal_"
+    assert change["initializer"] == function
 
 
 def test_output_activation_stays() -> None:
