@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
+import anyio
 import pytest
 from fastapi.testclient import TestClient
 
+from api.app import create_app
+from service.config import Settings
 from service.domain.findings import Verdict
 from tests.unit.api.bodies import body, pointers
 from tests.unit.api.fake_engine import FakeEngine, cancel, fail, fall_ill, succeed
@@ -61,6 +65,33 @@ def test_a_preferred_wait_out_of_range_is_422(client: TestClient, engine: FakeEn
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["parameter"] == "Prefer"
     assert engine.submitted == []
+
+
+def test_a_caller_who_goes_ends_the_wait(engine: FakeEngine) -> None:
+    engine.outcome = None
+    content = json.dumps(body()).encode()
+    told: list[dict[str, Any]] = [
+        {"type": "http.request", "body": content, "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> dict[str, Any]:
+        return told.pop(0) if len(told) > 1 else told[0]
+
+    async def send(_: Any) -> None:
+        return
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/analyses",
+        "query_string": b"wait=100",
+        "headers": [(b"content-type", b"application/json"), (b"host", b"testserver")],
+    }
+    began = time.monotonic()
+    anyio.run(create_app(engine, Settings()), scope, receive, send)
+    assert time.monotonic() - began < 10
+    assert engine.looks == 1
 
 
 def test_reading_can_wait_too(client: TestClient, engine: FakeEngine) -> None:
