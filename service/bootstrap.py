@@ -16,6 +16,7 @@ from service.sandbox.limits import MIB, Limits
 from service.sandbox.seal import why_unsealable
 from service.storage.analyses import SqlAnalyses
 from service.storage.artifact_store import FileArtifacts
+from service.storage.input_guess import guess_inputs
 from service.storage.session import Database
 from service.use_cases import UseCases
 from service.worker import Worker
@@ -47,7 +48,7 @@ def engine(settings: Settings) -> Iterator[UseCases]:
         queue_max=settings.queue_max,
         needs_worker=settings.workers > 0,
         why_uploads_are_refused=_why_uploads_are_refused(settings),
-        guess_inputs=lambda _: None,
+        guess_inputs=guess_inputs,
     )
     dispatcher.start()
     try:

@@ -105,7 +105,7 @@ class UseCases:
         queue_max: int,
         needs_worker: bool,
         why_uploads_are_refused: str | None,
-        guess_inputs: Callable[[Path], InputPlan | None],
+        guess_inputs: Callable[[Path], tuple[InputPlan, ...]],
     ) -> None:
         """`queue_max`: analyses that may wait. `needs_worker`: not ready without a local worker.
         `why_uploads_are_refused`: None when they are not.
@@ -278,14 +278,16 @@ def _check_format(model_format: str) -> None:
         )
 
 
-def _inputs_wanted(guess: InputPlan | None) -> str:
-    shown = guess or InputPlan((3, 224, 224))
-    entry: dict[str, Any] = {"shape": list(shown.shape), "dtype": shown.dtype}
-    if shown.high is not None:
-        entry["high"] = shown.high
-    paste = json.dumps({"probe": {"inputs": [entry]}})
+def _inputs_wanted(guess: tuple[InputPlan, ...]) -> str:
+    plans = guess or (InputPlan((3, 224, 224)),)
+    paste = json.dumps({"probe": {"inputs": [_entry(plan) for plan in plans]}})
     origin = "guessed from the file, please check" if guess else "with your own sizes"
     return (
-        "a TorchScript file does not say what it takes: give one entry per input, sizes of one "
-        f"sample without the batch dimension; {origin}: {paste}"
+        "a TorchScript file does not say what it takes: give one entry per input, the sizes of "
+        f"one sample without the batch dimension; {origin}: {paste}"
     )
+
+
+def _entry(plan: InputPlan) -> dict[str, Any]:
+    high = {} if plan.high is None else {"high": plan.high}
+    return {"shape": list(plan.shape), "dtype": plan.dtype} | high

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
-MAX_HEADER = 100_000_000
-"""Bytes of a safetensors header (the format's own limit)."""
+MAX_DIRECTORY = 4 << 20
+"""Bytes of a zip's directory: some 40,000 members; reading one takes fifty times its size."""
+MAX_HEADER = 4 << 20
+"""Bytes of a safetensors header: some 40,000 tensors."""
 
 
 def told_by_content(path: Path) -> str:
@@ -19,9 +23,25 @@ def told_by_content(path: Path) -> str:
     return next((name for name, fits in _ZIPS if fits(members)), "unknown")
 
 
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip whose directory is not too large. Raises BadZipFile."""
+    with _Bounded(path) as file, zipfile.ZipFile(file) as archive:
+        yield archive
+
+
+class _Bounded(FileIO):
+    """zipfile reads a zip's whole directory at once, however large the file says it is."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > MAX_DIRECTORY:
+            raise zipfile.BadZipFile(f"a directory of {size} bytes")
+        return super().read(size)
+
+
 def _members(path: Path) -> Sequence[str] | None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             return archive.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
         return None
