@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import IO, Any
@@ -15,6 +16,7 @@ from service.domain.measurements import Measurements, ModelFacts, Trial
 from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
 from service.probing import export, trial
 from service.probing.batches import draw, generator_for
+from service.probing.budget import AUTO_BATCH, MICRO_BATCHES, MicroBatch, fit, may_mislead
 from service.probing.layering import Layer, layers_of
 from service.probing.loaders import spec, torchscript
 from service.probing.loaders.loaded import LoadedModel, loaded
@@ -24,8 +26,6 @@ from service.probing.probe import Batch, Seed, choose_loss, gradients_of, summed
 from service.probing.recorder import Observed
 from service.probing.trace import Recording, first_lines, preserved, primary_output, record
 
-AUTO_BATCH = 64
-"""Samples per probe batch when the request says auto."""
 SETTLING = OptimizerPlan("adam", 1e-3)
 """Optimizer of the steps before a second look, when the request names none: Adam moves a
 zero-initialised branch by its rate whatever the gradient's scale."""
@@ -34,30 +34,38 @@ zero-initialised branch by its rate whatever the gradient's scale."""
 class Session:
     """The probing room's whole offer, behind the process wall."""
 
-    def __init__(self, model: LoadedModel, plan: ProbePlan) -> None:
+    def __init__(self, model: LoadedModel, plan: ProbePlan, memory_mb: int | None = None) -> None:
+        """Record and time a micro-batch, fit the plan to budget and memory (MiB; None: no
+        bound), record the model at the batch size that came out."""
         self.model = model
-        self.plan = plan
         self.dtype = getattr(torch, plan.precision)
-        self.batch_size = plan.batch_size or AUTO_BATCH
+        self.plan = plan
         self.start = {name: value.detach().clone() for name, value in self._state().items()}
+        micro = self._micro_batch()
+        fitted = fit(self.plan, micro, memory_mb)
+        self.plan, self.batch_size, self.cuts = fitted.plan, fitted.batch_size, fitted.notes
         inputs = self._inputs(0, 0)
-        torch.manual_seed(plan.seed)
-        self.recording = record(model.module, model.parameters, model.buffers, inputs)
+        self.recording = self._record(inputs)
         self.layers = layers_of(self.recording.module.graph, model.parameters)
         self.loss, self.output_shape = self._choose_loss(inputs)
         self.recorded = model.format == "spec" or self._faithful()
 
     @classmethod
     def open(
-        cls, plan: ProbePlan, architecture: Architecture | None, file: IO[bytes] | None
+        cls,
+        plan: ProbePlan,
+        architecture: Architecture | None,
+        file: IO[bytes] | None,
+        memory_mb: int | None = None,
     ) -> Session:
         """Build a spec's model or load a file's. Raises ProbeFailure."""
         dtype = getattr(torch, plan.precision)
         if architecture is not None:
-            return cls(_from_spec(architecture, plan, dtype), _with_inputs(plan, architecture))
+            given = _with_inputs(plan, architecture)
+            return cls(_from_spec(architecture, plan, dtype), given, memory_mb)
         if file is None:
             raise InternalError("neither an architecture nor a file was given")
-        return cls(torchscript.load(file, mode=plan.mode, dtype=dtype), plan)
+        return cls(torchscript.load(file, mode=plan.mode, dtype=dtype), plan, memory_mb)
 
     def facts(self) -> ModelFacts:
         """What loading told."""
@@ -132,9 +140,55 @@ class Session:
     def _state(self) -> dict[str, Tensor]:
         return {**self.model.parameters, **self.model.buffers}
 
+    def _micro_batch(self) -> MicroBatch:
+        small, larger = MICRO_BATCHES
+        small, recording = self._smallest_recording(small)
+        seconds = self._time_pass(recording, small)
+        outputs = sum(node.meta.get("bytes", 0) for node in recording.module.graph.nodes)
+        parameters = sum(v.numel() * v.element_size() for v in self.model.parameters.values())
+        fixed, slope = 0.0, seconds / small
+        if small < larger and may_mislead(self.plan, small, seconds):
+            again = self._time_pass(self._record(self._draw(larger, 0, -1)), larger)
+            slope = min(slope, max(again - seconds, 0.0) / (larger - small))
+            fixed = max(again - slope * larger, 0.0)
+        return MicroBatch(fixed, slope, outputs / small, parameters)
+
+    def _smallest_recording(self, samples: int) -> tuple[int, Recording]:
+        """A recording of a few samples, or of the one batch size a traced model may have baked
+        in: then that size is the plan's."""
+        try:
+            return samples, self._record(self._draw(samples, 0, -1))
+        except ModelRaised as refused:
+            for fixed in (self.plan.batch_size or AUTO_BATCH, 1):
+                try:
+                    recording = self._record(self._draw(fixed, 0, -1))
+                except ModelRaised:
+                    continue
+                self.plan = replace(self.plan, batch_size=fixed)
+                return fixed, recording
+            raise refused
+
+    def _time_pass(self, recording: Recording, samples: int) -> float:
+        """Seconds of a warm forward and backward pass."""
+        seconds = 0.0
+        for _ in range(2):
+            began = time.perf_counter()
+            with preserved(self.model.buffers):
+                output = recording.module(*self._draw(samples, 0, -1))
+                gradients_of(output.square().mean(), list(self.model.parameters.values()))
+            seconds = time.perf_counter() - began
+        return seconds
+
+    def _record(self, inputs: tuple[Tensor, ...]) -> Recording:
+        model = self.model
+        return record(model.module, model.parameters, model.buffers, inputs)
+
     def _inputs(self, seed: int, batch: int) -> tuple[Tensor, ...]:
+        return self._draw(self.batch_size, seed, batch)
+
+    def _draw(self, samples: int, seed: int, batch: int) -> tuple[Tensor, ...]:
         generator = generator_for(self.plan.seed, "inputs", seed, batch)
-        return draw(self.plan.inputs, self.batch_size, generator, self.dtype)
+        return draw(self.plan.inputs, samples, generator, self.dtype)
 
     def _batch(self, seed: int, batch: int) -> Batch:
         def target(output: Tensor, loss: Loss) -> Tensor:
@@ -174,9 +228,8 @@ class Session:
     def _record_again(self, batch: Batch) -> tuple[Recording, tuple[Layer, ...]]:
         """The path this very batch takes through a model whose path depends on its data."""
         torch.manual_seed(batch.seed)
-        model = self.model
-        recording = record(model.module, model.parameters, model.buffers, batch.inputs)
-        return recording, layers_of(recording.module.graph, model.parameters)
+        recording = self._record(batch.inputs)
+        return recording, layers_of(recording.module.graph, self.model.parameters)
 
     def _choose_loss(self, inputs: tuple[Tensor, ...]) -> tuple[Loss, tuple[int, ...]]:
         with preserved(self.model.buffers):
@@ -229,7 +282,7 @@ class Session:
             return (output.detach(), *gradients_of(value, list(self.model.parameters.values())))
 
     def _notes(self) -> tuple[str, ...]:
-        notes = []
+        notes = list(self.cuts)
         if not self.recorded:
             notes.append(
                 "data_dependent: the model takes another path for other data; every batch was "

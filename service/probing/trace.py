@@ -112,6 +112,7 @@ class _Recorder(TorchDispatchMode):
         self._views: dict[tuple[Any, ...], fx.Node] = {}
         # Identity is only good while the tensor lives.
         self._alive: list[Tensor] = []
+        self._storages = {_storage(tensor) for tensor in (*parameters.values(), *buffers.values())}
         self._grad_enabled = True
         for index, tensor in enumerate(inputs):
             self._bind(tensor, self.graph.placeholder(f"{INPUT_PREFIX}{index}"))
@@ -177,8 +178,12 @@ class _Recorder(TorchDispatchMode):
         self._alive.append(tensor)
         self._nodes[id(tensor)] = node
         self._views[_place(tensor)] = node
-        node.meta["shape"] = tuple(tensor.shape)
+        node.meta["shape"] = tensor.shape
         node.meta["dtype"] = tensor.dtype
+        # Views and in-place results take no memory of their own.
+        storage = _storage(tensor)
+        node.meta["bytes"] = 0 if storage in self._storages else tensor.nbytes
+        self._storages.add(storage)
 
     def _get_attr(self, name: str, tensor: Tensor) -> fx.Node:
         node = self.graph.create_node("get_attr", name, name=name.replace(".", "_"))
@@ -196,6 +201,10 @@ class _Recorder(TorchDispatchMode):
             owner.register_parameter(leaf, tensor)
         else:
             owner.register_buffer(leaf, tensor)
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else id(tensor)
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:

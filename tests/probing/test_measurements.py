@@ -10,11 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from service.domain.architecture import resolve
+from service.domain.errors import ProbeOutOfMemory
 from service.domain.measurements import LayerMeasurements, Measurements
 from service.domain.probe_plan import InputPlan, ProbePlan
 from service.probing.loaders.loaded import loaded
 from service.probing.session import Session
-from tests.probing.models import ConvNet, LastStepRNN, mlp, resnet, saved, scripted, transformer
+from tests.probing.models import (
+    ConvNet,
+    LastStepRNN,
+    mlp,
+    resnet,
+    saved,
+    scripted,
+    traced,
+    transformer,
+)
 
 CLOSE = 1e-5
 
@@ -305,6 +315,50 @@ def test_a_model_without_parameters_is_measured_by_its_input_gradient() -> None:
     measured = Session.open(plan, None, saved(scripted(Logistic()))).measure()
     assert measured.layers == ()
     assert (measured.model.input_grad_norm or 0.0) > 0.0
+
+
+@pytest.mark.parametrize(("baked", "asked"), [(64, None), (1, None), (7, 7)])
+def test_a_traced_model_keeps_the_batch_size_it_was_traced_with(
+    baked: int, asked: int | None
+) -> None:
+    class Baked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.fc(x.reshape(baked, 8))
+            return out
+
+    plan = plan_for(8, batch_size=asked)
+    session = Session.open(plan, None, saved(traced(Baked(), torch.randn(baked, 8))))
+    assert session.facts().batch_size == baked
+
+
+def test_a_slow_model_is_probed_less_and_says_so() -> None:
+    plan = plan_for(64, batch_size=None, batches=4, seeds=3, budget_seconds=0.002)
+    session = opened(mlp(30, 64, nn.ReLU), plan)
+    measured = session.measure()
+    assert measured.notes[0].startswith("budget: batches 4 → ")
+    assert len(measured.seeds) < 3
+
+
+def test_a_model_that_cannot_fit_is_refused_with_the_estimate() -> None:
+    with pytest.raises(ProbeOutOfMemory, match="needs about"):
+        Session(
+            loaded("torchscript", mlp(3, 1024, nn.ReLU), mode="train", dtype=torch.float32),
+            plan_for(64, batch_size=None),
+            memory_mb=16,
+        )
+
+
+def test_memory_bounds_the_automatic_batch() -> None:
+    model = loaded("torchscript", mlp(3, 512, nn.ReLU), mode="train", dtype=torch.float32)
+    roomy = Session(model, plan_for(64, batch_size=None), memory_mb=4096)
+    tight = Session(model, plan_for(64, batch_size=None), memory_mb=12)
+    assert roomy.batch_size == 64
+    assert 1 <= tight.batch_size < 64
+    assert any(note.startswith("memory: ") for note in tight.measure().notes)
 
 
 def test_vanished_and_exploded_gradients_keep_their_numbers() -> None:

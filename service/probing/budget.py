@@ -1,0 +1,150 @@
+"""How much probing fits into the time and memory there is, after one measured micro-batch.
+
+Cuts are made in the order that costs the answer least: batches to two, seeds to two, batch size
+down to 8, one batch, one seed, batch size to 2. What was cut is said in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from service.domain.errors import ProbeOutOfMemory
+from service.domain.probe_plan import ProbePlan
+
+AUTO_BATCH = 64
+"""Samples per probe batch when the request says auto: enough for BatchNorm and for the spread
+between samples; statistics over 4 × 3 such batches repeat within a few percent."""
+PROBE_SHARE = 0.4
+"""Share of budget_seconds that the statistics may take; the rest is for the short training."""
+WATCHING = 1.5
+"""Measured probe over bare forward and backward pass, rounded up."""
+HELD = 3.0
+"""Bytes held at the height of a pass over the bytes of all operations' outputs: the outputs,
+their gradients, and the workspace of reductions and convolutions."""
+COPIES = 5.0
+"""Times the parameters are in memory while they are trained: themselves, their start, gradients,
+and two moments of Adam."""
+MIB = 1024 * 1024
+
+
+MICRO_BATCHES = (2, 16)
+"""Samples of the measured passes: the second only where the first may mislead, since a deep, narrow
+model takes its time whatever the batch size."""
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """What small forward and backward passes cost."""
+
+    fixed_seconds: float
+    """Of a pass, whatever its size."""
+    sample_seconds: float
+    """Of a pass, per sample."""
+    sample_bytes: float
+    """All operations' outputs, per sample."""
+    parameter_bytes: int
+
+    def pass_seconds(self, samples: int) -> float:
+        """Expected time of one forward and backward pass."""
+        return self.fixed_seconds + self.sample_seconds * samples
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The plan as it will run."""
+
+    plan: ProbePlan
+    batch_size: int
+    notes: tuple[str, ...]
+
+
+def may_mislead(plan: ProbePlan, samples: int, seconds: float) -> bool:
+    """True when a micro-batch, taken as proportional, would make the whole probe too long."""
+    size = _Size(plan.batches, plan.seeds, plan.batch_size or AUTO_BATCH)
+    proportional = MicroBatch(0.0, seconds / samples, 0.0, 0)
+    return not size.fits(proportional, plan)
+
+
+def fit(plan: ProbePlan, micro: MicroBatch, memory_mb: int | None) -> Fitted:
+    """Cut batches, seeds and (when auto) samples to what budget and memory allow.
+
+    Raises ProbeOutOfMemory, with the estimate, when not even the smallest batch fits.
+    """
+    largest = _largest_batch(plan, micro, memory_mb)
+    wanted = plan.batch_size or min(AUTO_BATCH, largest)
+    notes = []
+    if plan.batch_size is None and wanted < AUTO_BATCH:
+        notes.append(f"memory: batch_size {AUTO_BATCH} → {wanted} fits {memory_mb} MiB")
+    size = _Size(plan.batches, plan.seeds, wanted)
+    for smaller in _cuts(size, may_shrink=plan.batch_size is None):
+        if size.fits(micro, plan):
+            break
+        size = smaller
+    cut = [
+        f"{name} {before} → {after}"
+        for name, before, after in (
+            ("batches", plan.batches, size.batches),
+            ("seeds", plan.seeds, size.seeds),
+            ("batch_size", wanted, size.batch_size),
+        )
+        if before != after
+    ]
+    if cut:
+        notes.append(
+            f"budget: {', '.join(cut)}; a pass of {wanted} samples takes about "
+            f"{micro.pass_seconds(wanted):.2g} s and budget_seconds is {plan.budget_seconds:g}"
+        )
+    fitted = replace(plan, batches=size.batches, seeds=size.seeds)
+    return Fitted(fitted, size.batch_size, tuple(notes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    batches: int
+    seeds: int
+    batch_size: int
+
+    def fits(self, micro: MicroBatch, plan: ProbePlan) -> bool:
+        passes = self.batches * self.seeds * WATCHING
+        return passes * micro.pass_seconds(self.batch_size) <= plan.budget_seconds * PROBE_SHARE
+
+
+def _cuts(size: _Size, *, may_shrink: bool) -> Iterator[_Size]:
+    """Ever smaller probes, in the order that costs the answer least."""
+
+    def batch_sizes(down_to: int) -> Iterator[int]:
+        while may_shrink and size.batch_size > down_to:
+            yield max(down_to, size.batch_size // 2)
+
+    size = replace(size, batches=min(size.batches, 2))
+    yield size
+    size = replace(size, seeds=min(size.seeds, 2))
+    yield size
+    for batch_size in batch_sizes(8):
+        size = replace(size, batch_size=batch_size)
+        yield size
+    size = replace(size, batches=1)
+    yield size
+    size = replace(size, seeds=1)
+    yield size
+    for batch_size in batch_sizes(2):
+        size = replace(size, batch_size=batch_size)
+        yield size
+
+
+def _largest_batch(plan: ProbePlan, micro: MicroBatch, memory_mb: int | None) -> int:
+    """The largest power of two that fits the memory, at most AUTO_BATCH."""
+    if memory_mb is None:
+        return AUTO_BATCH
+    free = memory_mb * MIB - COPIES * micro.parameter_bytes
+    per_sample = max(HELD * micro.sample_bytes, 1.0)
+    smallest = plan.batch_size or 1
+    if free < smallest * per_sample:
+        needed = (COPIES * micro.parameter_bytes + smallest * per_sample) / MIB
+        raise ProbeOutOfMemory(
+            f"a probe of batch_size {smallest} needs about {needed:,.0f} MiB and "
+            f"{memory_mb:,} MiB are allowed; a smaller batch_size or shorter inputs need less"
+        )
+    fitting = int(free / per_sample)
+    return min(AUTO_BATCH, 1 << (fitting.bit_length() - 1))
