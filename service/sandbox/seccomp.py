@@ -128,20 +128,29 @@ class _Program(ctypes.Structure):
 
 def allow_computing_only() -> None:
     """Filter every thread of this process for good. Needs PR_SET_NO_NEW_PRIVS. Raises OSError."""
+    architecture = this_architecture()
+    install(architecture, program(architecture, os.getpid()))
+
+
+def this_architecture() -> Architecture:
+    """Of this machine. Raises OSError where no table is written for it."""
     machine = os.uname().machine
-    architecture = _ARCHITECTURES.get(machine)
-    if architecture is None:
-        raise OSError(errno.ENOSYS, f"no system call filter is known for {machine}")
-    instructions = program(architecture, os.getpid())
+    if machine not in _ARCHITECTURES:
+        raise OSError(errno.ENOSYS, f"no system call filter is written for {machine}")
+    return _ARCHITECTURES[machine]
+
+
+def install(architecture: Architecture, instructions: Sequence[Instruction]) -> None:
+    """Filter every thread of this process for good with this program. Raises OSError."""
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
-    installed = linux.syscall(
+    unfiltered = linux.syscall(
         architecture.seccomp,
         ctypes.c_uint(_SET_MODE_FILTER),
         ctypes.c_uint(_FILTER_FLAG_TSYNC),
         ctypes.byref(_Program(len(instructions), code)),
     )
-    if installed != 0:
-        raise OSError(errno.EBUSY, f"thread {installed} could not be filtered")
+    if unfiltered != 0:
+        raise OSError(errno.EBUSY, f"thread {unfiltered} could not be filtered")
 
 
 def program(architecture: Architecture, pid: int) -> list[Instruction]:
