@@ -1,0 +1,268 @@
+"""What a caller may ask, over a real SQLite database and a real folder of files."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.domain.analysis import Stage, Status
+from service.domain.errors import (
+    AnalysisNotFound,
+    ArtifactNotFound,
+    InvalidRequest,
+    NotYetSupported,
+    QueueFull,
+    SandboxUnavailable,
+    ShapeMismatch,
+    UnknownLayerType,
+    UnsupportedArtifact,
+)
+from service.domain.probe_plan import InputPlan, ProbePlan
+from service.domain.request import AnalysisRequest, ModelRequest
+from service.storage.analyses import SqlAnalyses
+from service.storage.artifact_store import FileArtifacts
+from service.storage.session import Database
+from service.storage.tables import metadata
+from service.use_cases import Filter, UseCases, new_id
+
+QUEUE_MAX = 3
+SPEC: dict[str, Any] = {
+    "input": {"shape": [8]},
+    "layers": [{"type": "Linear", "args": {"out_features": 4}}, {"type": "ReLU"}],
+}
+
+
+class WallClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+class LookingDispatcher:
+    """Looks, at the moment it is told, for what the database says."""
+
+    def __init__(self, analyses: SqlAnalyses) -> None:
+        self._analyses = analyses
+        self.found: list[Status] = []
+        self.alive = 1
+
+    def start(self) -> None: ...
+
+    def dispatch(self, analysis_id: str) -> None:
+        self.found.append(self._analyses.status(analysis_id))
+
+    def stop(self) -> None: ...
+
+    def workers_alive(self) -> int:
+        return self.alive
+
+
+class House:
+    """Use cases and what stands behind them."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.database = Database(f"sqlite:///{folder / 'graddx.sqlite3'}")
+        with self.database.write() as connection:
+            metadata.create_all(connection)
+        self.analyses = SqlAnalyses(self.database, WallClock())
+        self.dispatcher = LookingDispatcher(self.analyses)
+        self.guess: tuple[InputPlan, ...] = ()
+        given = {"queue_max": QUEUE_MAX, "needs_worker": True, "why_uploads_are_refused": None}
+        self.use_cases = UseCases(
+            self.analyses,
+            FileArtifacts(folder / "files", self.database, WallClock(), max_bytes=10**6),
+            self.dispatcher,
+            WallClock(),
+            guess_inputs=lambda _: self.guess,
+            **(given | settings),
+        )
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    made = House(tmp_path)
+    yield made
+    made.database.close()
+
+
+def _spec(spec: dict[str, Any] = SPEC, **rest: Any) -> AnalysisRequest:
+    return AnalysisRequest(model=ModelRequest("spec", spec=spec), **rest)
+
+
+def _zip(folder: Path, *members: str) -> bytes:
+    path = folder / "made.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for member in members:
+            archive.writestr(member, b"x")
+    return path.read_bytes()
+
+
+def _put(house: House, folder: Path, *members: str) -> str:
+    return house.use_cases.put_artifact([_zip(folder, *members)]).id
+
+
+def _torchscript(house: House, folder: Path) -> str:
+    return _put(house, folder, "net/constants.pkl", "net/code/__torch__.py")
+
+
+def _artifact(artifact_id: str, *inputs: InputPlan) -> AnalysisRequest:
+    model = ModelRequest("artifact", artifact_id=artifact_id)
+    return AnalysisRequest(model=model, probe=ProbePlan(inputs=inputs))
+
+
+def test_a_spec_is_stored_and_then_dispatched(house: House) -> None:
+    analysis = house.use_cases.submit(_spec(labels={"branch": "main"}))
+    assert house.dispatcher.found == [Status.QUEUED]
+    assert analysis == house.use_cases.get(analysis.id)
+    assert analysis.request == _spec(labels={"branch": "main"})
+    assert analysis.labels == {"branch": "main"}
+    assert analysis.model_format == "spec"
+    assert analysis.queue_position == 0
+
+
+def test_the_digest_of_a_spec_knows_no_order_of_keys(house: House) -> None:
+    turned = dict(reversed(SPEC.items()))
+    other = SPEC | {"layers": SPEC["layers"][:1]}
+    one, two, three = (house.use_cases.submit(_spec(s)).model_sha256 for s in (SPEC, turned, other))
+    assert one == two != three
+
+
+def test_what_is_wrong_with_a_spec_is_told_at_once_under_model(house: House) -> None:
+    wrong = SPEC | {"layers": [{"type": "Lineal"}]}
+    with pytest.raises(UnknownLayerType) as caught:
+        house.use_cases.submit(_spec(wrong))
+    assert [fault.pointer for fault in caught.value.faults] == ["/model/layers/0/type"]
+    assert house.use_cases.list(Filter(), limit=1, cursor=None).items == ()
+
+
+def test_inputs_of_a_spec_have_to_be_its_own(house: House) -> None:
+    fitting = ProbePlan(inputs=(InputPlan((8,), distribution="uniform"),))
+    assert house.use_cases.submit(_spec(probe=fitting)).request.probe == fitting
+    with pytest.raises(ShapeMismatch) as caught:
+        house.use_cases.submit(_spec(probe=ProbePlan(inputs=(InputPlan((9,)),))))
+    assert caught.value.faults[0].pointer == "/probe/inputs/0"
+    with pytest.raises(InvalidRequest, match="one input") as more:
+        house.use_cases.submit(_spec(probe=ProbePlan(inputs=(InputPlan((8,)),) * 2)))
+    assert more.value.faults[0].pointer == "/probe/inputs/1"
+
+
+def test_torchscript_with_inputs_is_queued(house: House, tmp_path: Path) -> None:
+    artifact_id = _torchscript(house, tmp_path)
+    analysis = house.use_cases.submit(_artifact(artifact_id, InputPlan((3, 32, 32))))
+    assert analysis.model_format == "torchscript"
+    assert f"sha256:{analysis.model_sha256}" == artifact_id
+
+
+def test_torchscript_without_inputs_prints_the_request_to_paste(
+    house: House, tmp_path: Path
+) -> None:
+    request = _artifact(_torchscript(house, tmp_path))
+    with pytest.raises(InvalidRequest) as blind:
+        house.use_cases.submit(request)
+    assert blind.value.faults[0].pointer == "/probe/inputs"
+    house.guess = (InputPlan((5,), "int64", high=100), InputPlan((3, 8, 8)))
+    with pytest.raises(InvalidRequest) as guessed:
+        house.use_cases.submit(request)
+    assert (
+        '{"probe": {"inputs": [{"shape": [5], "dtype": "int64", "high": 100}, '
+        '{"shape": [3, 8, 8], "dtype": "float32"}]}}'
+    ) in guessed.value.detail
+
+
+@pytest.mark.parametrize(
+    ("members", "error"),
+    [
+        (["net/archive_format", "net/models/model.json"], NotYetSupported),
+        (["x.npy"], UnsupportedArtifact),
+    ],
+)
+def test_other_files_are_no_model(
+    house: House, tmp_path: Path, members: list[str], error: type[InvalidRequest]
+) -> None:
+    artifact_id = _put(house, tmp_path, *members)
+    with pytest.raises(error) as caught:
+        house.use_cases.submit(_artifact(artifact_id, InputPlan((3,))))
+    assert caught.value.faults[0].pointer == "/model/id"
+
+
+def test_a_file_of_unknown_format_is_not_kept(house: House, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedArtifact, match=r"torch\.save"):
+        _put(house, tmp_path, "net/data.pkl")
+    assert [path for path in (tmp_path / "files").rglob("*") if path.is_file()] == []
+
+
+def test_a_missing_artifact_is_not_found(house: House) -> None:
+    with pytest.raises(ArtifactNotFound):
+        house.use_cases.submit(_artifact("sha256:" + "0" * 64, InputPlan((3,))))
+
+
+def test_uploads_are_refused_where_no_child_can_be_sealed(tmp_path: Path) -> None:
+    house = House(tmp_path, why_uploads_are_refused="no Landlock")
+    request = _artifact(_torchscript(house, tmp_path), InputPlan((3,)))
+    with pytest.raises(SandboxUnavailable, match="no Landlock"):
+        house.use_cases.submit(request)
+    assert house.use_cases.submit(_spec()).status is Status.QUEUED
+    house.database.close()
+
+
+def test_a_full_queue_takes_no_more_until_one_is_claimed(house: House) -> None:
+    for _ in range(QUEUE_MAX):
+        house.use_cases.submit(_spec())
+    with pytest.raises(QueueFull):
+        house.use_cases.submit(_spec())
+    assert house.use_cases.backlog().waiting == QUEUE_MAX
+    house.analyses.claim("w1", lease_seconds=60)
+    house.use_cases.submit(_spec())
+
+
+def test_a_label_without_sense_to_a_database_is_refused(house: House) -> None:
+    for labels in ({"a\0": "b"}, {"a": "b\0"}):
+        with pytest.raises(InvalidRequest) as caught:
+            house.use_cases.submit(_spec(labels=labels))
+        assert caught.value.faults[0].pointer == "/labels"
+
+
+def test_remove_cancels_what_is_open_and_deletes_what_is_final(house: House) -> None:
+    waiting = house.use_cases.submit(_spec())
+    assert house.use_cases.remove(waiting.id)
+    assert house.use_cases.status(waiting.id) is Status.CANCELLED
+    assert not house.use_cases.remove(waiting.id)
+    with pytest.raises(AnalysisNotFound):
+        house.use_cases.remove(waiting.id)
+
+    working = house.use_cases.submit(_spec())
+    claim = house.analyses.claim("w1", lease_seconds=60)
+    assert claim is not None
+    assert house.use_cases.remove(working.id)
+    assert not house.analyses.heartbeat(claim, lease_seconds=60, stage=Stage.PROBE)
+
+
+def test_readiness_wants_the_schema_and_a_worker(house: House, tmp_path: Path) -> None:
+    assert house.use_cases.readiness().checks == {"database": False, "workers": True}
+    house.dispatcher.alive = 0
+    readiness = house.use_cases.readiness()
+    assert not readiness.ready
+    assert readiness.checks["workers"] is False
+    elsewhere = House(tmp_path, needs_worker=False)
+    elsewhere.dispatcher.alive = 0
+    assert elsewhere.use_cases.readiness().checks["workers"]
+    elsewhere.database.close()
+
+
+def test_ids_sort_by_creation() -> None:
+    start = datetime(2026, 11, 20, tzinfo=UTC)
+    steps = [timedelta(microseconds=one) for one in (0, 1, 2, 999, 1000, 1001, 10**6, 10**12)]
+    ids = [new_id(start + step) for step in steps]
+    assert ids == sorted(ids)
+    assert {one[14] for one in ids} == {"7"}
+    assert len({new_id(start) for _ in range(1000)}) == 1000
+
+
+def test_an_analysis_that_was_stored_is_the_one_that_was_asked_for(house: House) -> None:
+    asked = replace(_spec(), probe=ProbePlan(seeds=7, batch_size=3), ignore=(), fail_on=None)
+    assert house.use_cases.submit(asked).request == asked
