@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+import structlog
+
 from service.config import Settings
 from service.dispatch.embedded import EmbeddedDispatcher
 from service.dispatch.wakeup import Waiting
@@ -20,6 +22,8 @@ from service.storage.input_guess import guess_inputs
 from service.storage.session import Database
 from service.use_cases import UseCases
 from service.worker import Worker
+
+log = structlog.get_logger()
 
 ENTRY = "service.probing.child:serve"
 """A child's life; by name, because only the child may import torch."""
@@ -40,16 +44,19 @@ def engine(settings: Settings) -> Iterator[UseCases]:
     """The use cases, with local workers at work while the block runs."""
     dispatcher = EmbeddedDispatcher(settings.workers, settings.environment())
     database = Database(settings.database_url)
+    analyses = SqlAnalyses(database, UtcClock())
+    refused = None if settings.run_uploads_unsealed else why_unsealable()
     use_cases = UseCases(
-        SqlAnalyses(database, UtcClock()),
+        analyses,
         _artifacts(settings, database),
         dispatcher,
         UtcClock(),
         queue_max=settings.queue_max,
         needs_worker=settings.workers > 0,
-        why_uploads_are_refused=_why_uploads_are_refused(settings),
+        why_uploads_are_refused=refused,
         guess_inputs=guess_inputs,
     )
+    _say_what_to_expect(analyses, refused)
     dispatcher.start()
     try:
         yield use_cases
@@ -72,7 +79,7 @@ def worker(settings: Settings, wake_fd: int | None = None) -> Iterator[Worker]:
         WARM_UP,
         _artifacts(settings, database).path,
         threads=settings.threads_of_a_child,
-        run_uploads_unsealed=settings.uploads_run_unsealed,
+        run_uploads_unsealed=settings.run_uploads_unsealed,
     )
     try:
         prober.start()
@@ -107,8 +114,13 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _why_uploads_are_refused(settings: Settings) -> str | None:
-    return None if settings.uploads_run_unsealed else why_unsealable()
+def _say_what_to_expect(analyses: SqlAnalyses, uploads_refused: str | None) -> None:
+    if not analyses.ready():
+        log.warning("the database has not the current schema, nothing will work: make migrate")
+    if uploads_refused is None:
+        log.info("accepting", formats=["spec", "torchscript"])
+    else:
+        log.warning("accepting specs only", uploads_refused=uploads_refused)
 
 
 def _pause(seconds: float) -> bool:

@@ -74,9 +74,9 @@ class Settings(BaseSettings):
     """Memory (address space) of one child, MiB."""
     reply_max_mb: int = Field(default=64, ge=1)
     """Largest reply of a child, MiB."""
-    run_uploads_unsealed: bool | None = None
+    run_uploads_unsealed: bool = False
     """Where a child cannot be sealed, run uploaded models all the same: they can then read and
-    write whatever this server can. None: only when nobody but this machine can upload."""
+    write whatever this server can."""
     max_upload_mb: int = Field(default=2048, ge=1)
     """Largest uploaded file, MiB."""
     max_body_mb: int = Field(default=16, ge=1)
@@ -99,13 +99,6 @@ class Settings(BaseSettings):
                 "set GRADDX_ALLOW_ANYONE=true if that is meant"
             )
         return self
-
-    @property
-    def uploads_run_unsealed(self) -> bool:
-        """`run_uploads_unsealed`, or whether only this machine can upload."""
-        if self.run_uploads_unsealed is None:
-            return _loopback(self.host)
-        return self.run_uploads_unsealed
 
     @property
     def threads_of_a_child(self) -> int:
