@@ -6,11 +6,14 @@ import signal
 import socket
 import sys
 
+import structlog
 import uvicorn
 
 from api.app import create_app
 from service import bootstrap
 from service.config import Settings, unknown_variables
+
+log = structlog.get_logger()
 
 GRACE_SECONDS = 5
 """How long calls may go on once the server was told to stop."""
@@ -30,8 +33,9 @@ class Server(uvicorn.Server):
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
+    _log_to_stderr()
     for complaint in unknown_variables():
-        print(f"warning: {complaint}", file=sys.stderr)  # noqa: T201
+        log.warning(complaint)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again when it is done: then the workers are to be stopped too.
         signal.signal(number, lambda *_: sys.exit(0))
@@ -45,6 +49,20 @@ def main() -> None:
             server_header=False,
         )
         Server(config).run()
+
+
+def _log_to_stderr() -> None:
+    """One JSON object a line, as the workers do."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 if __name__ == "__main__":

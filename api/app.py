@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 
 from api import VERSION, error_handlers
 from api.metrics import expose_metrics
-from api.middleware import BodyLimit, SecurityHeaders, Unexpected
+from api.middleware import BodyLimit, SameOrigin, SecurityHeaders, Unexpected
 from api.openapi import describe
 from api.routes import analyses, artifacts, catalog, docs, health
 from service.config import Settings
@@ -52,6 +52,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     error_handlers.install(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, limit=settings.max_upload_mb << 20)
+    app.add_middleware(SameOrigin)
     app.add_middleware(Unexpected)
     expose_metrics(app, engine)
     app.add_middleware(SecurityHeaders)

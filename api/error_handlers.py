@@ -25,6 +25,7 @@ STATUS: dict[str, int] = {
     "analysis_not_found": 404,
     "artifact_not_found": 404,
     "not_found": 404,
+    "forbidden": 403,
     "method_not_allowed": 405,
     "not_acceptable": 406,
     "payload_too_large": 413,

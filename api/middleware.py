@@ -1,19 +1,22 @@
 """What surrounds every request, outermost first: request id, security headers, a net for what
-nobody caught, the body limit. Pure ASGI: uploads stream through and disconnects are seen."""
+nobody caught, other sites' pages, the body limit. Pure ASGI: uploads stream through and disconnects
+are seen."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import MutableMapping
 from typing import Any
+from urllib.parse import urlsplit
 
+import structlog
+from asgi_correlation_id import correlation_id
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.error_handlers import internal_error, problem, respond
 from service.domain.errors import PayloadTooLarge
 
-log = logging.getLogger("graddx.api")
+log = structlog.get_logger()
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -24,6 +27,10 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 """Sent unless the route set its own: models are private, and answers are data, not pages."""
+
+
+SAFE = ("GET", "HEAD", "OPTIONS")
+"""Methods that change nothing."""
 
 
 class SecurityHeaders:
@@ -43,6 +50,31 @@ class SecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+class SameOrigin:
+    """Refuses what a page of another site makes a browser send. A form needs no permission to post
+    a model to a server on the reader's own machine."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http" and scope["method"] not in SAFE and _foreign(scope):
+            detail = "this call came from a page of another site"
+            await respond(problem("forbidden", "Forbidden", detail))(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+def _foreign(scope: Scope) -> bool:
+    """What the browser says; old ones say only the page's origin. Other clients say nothing."""
+    headers = Headers(scope=scope)
+    if site := headers.get("sec-fetch-site"):
+        return site not in ("same-origin", "none")
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get("host")
 
 
 class Unexpected:
@@ -65,7 +97,12 @@ class Unexpected:
         except Exception:
             if scope["type"] != "http" or started:
                 raise
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            log.exception(
+                "unexpected error",
+                method=scope["method"],
+                path=scope["path"],
+                request_id=correlation_id.get(),
+            )
             await internal_error()(scope, receive, send)
 
 

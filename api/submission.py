@@ -85,7 +85,10 @@ class Reader:
             if "model" in body:
                 raise InvalidRequest("given both in request and as a file", pointer="/model")
             options = read_options(body)
-            artifact = await self._store_file(model.file)
+            try:
+                artifact = await self._store_file(model.file)
+            except InvalidRequest as error:
+                raise error.within("/model") from error
             return options.to_domain(ModelRequest("artifact", artifact_id=artifact.id))
 
     async def _request_part(self, form: FormData) -> bytes | str:

@@ -58,6 +58,7 @@ IdempotencyKey = Annotated[str | None, Header(description="Not yet supported.")]
             "not_acceptable",
             "payload_too_large",
             "unsupported_media_type",
+            "forbidden",
             "queue_full",
             "sandbox_unavailable",
             "storage_full",
@@ -141,7 +142,7 @@ def list_analyses(
     responses={
         202: {"model": AnalysisOut, "description": "Cancelled: it was queued or running."},
         204: {"description": "Deleted: it was final."},
-        **problems("invalid_request", "analysis_not_found", "not_acceptable"),
+        **problems("invalid_request", "forbidden", "analysis_not_found", "not_acceptable"),
     },
 )
 def remove_analysis(request: Request, analysis_id: AnalysisId, engine: EngineDep) -> Response:

@@ -24,6 +24,7 @@ router = APIRouter(prefix="/v1/artifacts", tags=["artifacts"])
         **problems(
             "invalid_request",
             "unsupported_artifact",
+            "forbidden",
             "not_acceptable",
             "payload_too_large",
             "storage_full",
@@ -66,7 +67,7 @@ def read_artifact(request: Request, artifact_id: ArtifactId, engine: EngineDep) 
     status_code=204,
     responses={
         204: {"description": "Deleted."},
-        **problems("invalid_request", "artifact_not_found"),
+        **problems("invalid_request", "forbidden", "artifact_not_found"),
     },
 )
 def delete_artifact(artifact_id: ArtifactId, engine: EngineDep) -> Response:
