@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from api.app import create_app
 from service.config import Settings
+from service.domain.analysis import Status
 from service.domain.findings import Verdict
 from tests.unit.api.bodies import body, pointers
 from tests.unit.api.fake_engine import FakeEngine, cancel, fail, fall_ill, succeed
@@ -101,15 +102,19 @@ def test_reading_can_wait_too(client: TestClient, engine: FakeEngine) -> None:
     assert client.get(f"{address}?wait=20").status_code == 200
 
 
-def test_deleted_while_waiting_is_404(client: TestClient, engine: FakeEngine) -> None:
-    def vanish(analysis: Any) -> Any:
-        engine.analyses.clear()
-        return analysis
+def test_deleted_while_waiting_is_404(
+    client: TestClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.outcome = None
+    look = engine.status
 
-    engine.outcome, engine.finish_after_looks = None, 0
-    address = client.post("/v1/analyses", json=body()).headers["location"]
-    engine.analyses.clear()
-    assert client.get(f"{address}?wait=1").status_code == 404
+    def vanish(analysis_id: str) -> Status:
+        engine.analyses.clear()
+        return look(analysis_id)
+
+    monkeypatch.setattr(engine, "status", vanish)
+    answer = client.post("/v1/analyses?wait=20", json=body())
+    assert (answer.status_code, answer.json()["code"]) == (404, "analysis_not_found")
 
 
 @pytest.mark.parametrize("outcome", [succeed, fall_ill, fail, cancel])
