@@ -39,10 +39,12 @@ TIME_GROWTH = Limits(warning=2.0, warning_width=0.3, error=3.5, error_width=0.4)
 al. 2013). Healthy labelled networks stay under 1; a 64-step LSTM at 2.6 is mixed, a 64-step
 RNN at 11 sick."""
 
-DISTINCTION_LOSS = Limits(warning=4.5, warning_width=0.5)
+DISTINCTION_LOSS = Limits(
+    warning=4.5, warning_width=0.5, error=6.0, error_width=0.2, error_ceiling=0.4
+)
 """Decades that 1 - correlation between samples loses over depth. Healthy labelled networks lose at
-most 3.6; float32 sums tell no more than 7 apart (2⁻²⁴ = 6e-8), so what lies beyond is left to the
-fall of the gradient, which goes with it."""
+most 3.6. Float32 sums tell no more than 7 apart (2⁻²⁴ = 6e-8); of the labelled networks that reach
+that without a gradient vanishing for certain, a third is sick and the rest mixed."""
 
 UPDATE_SHARE = Limits(warning=2.7, warning_width=0.3, error=3.2, error_width=0.5, error_ceiling=0.8)
 """Σ over the layers of a plain stack of lr·√fan_in/rms(W) at Adam's gentlest usual rate: the
@@ -52,6 +54,8 @@ USUAL_ADAM_RATE = 3e-4
 """The smaller of the two usual rates of Adam that the verdict asks about."""
 DEEP_STACK = 20
 """Layers from which a plain stack is asked for its update share: shallower ones all train."""
+PER_SAMPLE = frozenset({"layer_norm", "rms_norm", "group_norm", "instance_norm"})
+"""Normalizations that look at one sample alone."""
 
 SYMMETRY = 1e-3
 """Largest relative spread of the rows of a weight's gradient that counts as the same gradient:

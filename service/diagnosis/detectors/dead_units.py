@@ -24,7 +24,8 @@ class DeadUnits:
     ### Known false alarms
     Few samples leave some units untouched by chance; narrow, deep ReLU stacks have some dead units
     and train. Layers that output zero because their weights start at zero are judged after two
-    optimizer steps.
+    optimizer steps. A layer of only dead units with a way round it, as a zero-initialised residual
+    branch, is told as information.
 
     ### References
     Lu et al. 2020, Dying ReLU and Initialization (arXiv 1903.06733).
@@ -40,8 +41,10 @@ class DeadUnits:
         if worst is None or share < thresholds.DEAD_UNITS_WORTH_TELLING:
             return QUIET
         limits = thresholds.DEAD_UNITS
-        warning = limits.at_risk(share)
-        error = warning if share >= thresholds.ALL_DEAD and _cuts(worst, case) else 0.0
+        cuts = _cuts(worst, case)
+        silent = share >= thresholds.ALL_DEAD
+        warning = 0.0 if silent and not cuts else limits.at_risk(share)
+        error = warning if silent else 0.0
         concerned = [x for x, s in shares if s >= thresholds.DEAD_UNITS_WORTH_TELLING]
         found = finding(
             self,

@@ -16,8 +16,9 @@ class PoorInitialization:
     """
     ### What it sees
     The drift of the activations' root mean square from the first layer to the last, in decades; and
-    in deep plain stacks (20 layers or more, no skip connection) the share of every layer's output
-    that one coherent step of Adam rewrites, lr·√fan_in/rms(W), summed over the layers.
+    in deep plain stacks (20 layers or more, normalised sample by sample, no skip connection) the
+    share of every layer's output that one coherent step of Adam rewrites, lr·√fan_in/rms(W),
+    summed over the layers.
 
     ### Why it matters
     A good initialization keeps the scale of signal and gradient over depth. Drift is where
@@ -100,9 +101,15 @@ class PoorInitialization:
 
 def update_share(layers: Sequence[LayerMeasurements]) -> float:
     """Σ lr·√fan_in/rms(W) over a plain stack at Adam's gentlest usual rate, ≥ 0; 0 when the stack
-    is shallow, has skip connections, or a weight is zero (then other detectors speak)."""
+    is shallow, has skip connections, is not normalised sample by sample (batch normalization
+    takes out the mean that makes steps coherent), or holds zero weights."""
+    per_sample = sum(x.normalization in thresholds.PER_SAMPLE for x in layers)
     weights = [(x.fan_in, wording.main_weight(x)) for x in layers]
     matrices = [(fan, w.rms) for fan, w in weights if fan and w is not None and w.rms]
-    if len(matrices) < thresholds.DEEP_STACK or any(x.residual for x in layers):
+    if (
+        len(matrices) < thresholds.DEEP_STACK
+        or 2 * per_sample < len(layers)
+        or any(x.residual for x in layers)
+    ):
         return 0.0
     return sum(thresholds.USUAL_ADAM_RATE * math.sqrt(fan) / rms for fan, rms in matrices)

@@ -1,0 +1,86 @@
+"""Every detector on its own data: what must fire, what must stay quiet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.diagnosis import ALL_DETECTORS
+from service.diagnosis.detector import Case
+
+Table = Mapping[str, Any]
+DETECTORS = {detector.code: detector for detector in ALL_DETECTORS}
+FOLDER = Path(__file__).parent / "cases"
+
+
+def _tables(kind: str) -> list[Any]:
+    return [
+        pytest.param(path.stem, table, id=f"{path.stem}: {table['what']}")
+        for path in sorted(FOLDER.glob("*.json"))
+        for table in json.loads(path.read_text(encoding="utf-8"))[kind]
+    ]
+
+
+def test_every_detector_has_cases_of_both_kinds() -> None:
+    for code in DETECTORS:
+        cases = json.loads((FOLDER / f"{code}.json").read_text(encoding="utf-8"))
+        assert cases["must_fire"], code
+        assert len(cases["must_stay_quiet"]) >= 2, code
+
+
+@pytest.mark.parametrize(("code", "table"), _tables("must_fire"))
+def test_fires(code: str, table: Table, case_of: Callable[[Table], Case]) -> None:
+    reading = DETECTORS[code].read(case_of(table))
+    assert reading.finding is not None
+    assert reading.finding.code == code
+    assert reading.finding.severity == table["severity"]
+    assert 0.5 <= reading.finding.confidence <= 0.99
+    assert reading.finding.evidence
+    assert reading.warning >= reading.error
+    json.dumps(reading.finding.evidence, allow_nan=False)
+
+
+@pytest.mark.parametrize(("code", "table"), _tables("must_stay_quiet"))
+def test_stays_quiet(code: str, table: Table, case_of: Callable[[Table], Case]) -> None:
+    reading = DETECTORS[code].read(case_of(table))
+    assert reading.finding is None
+    assert reading.warning < 0.5
+
+
+def test_cause_names_the_activation_and_its_factor(case_of: Callable[[Table], Case]) -> None:
+    gradient = [0.02 * 0.19 ** (19 - i) for i in range(20)]
+    case = case_of({"gradient": gradient, "nonlinearity": "sigmoid"})
+    found = DETECTORS["vanishing_gradient"].read(case).finding
+    assert found is not None
+    assert "sigmoid at fc2…fc20 passes 0.19x each." in found.causes
+    assert found.detail.startswith("fc1 receives 2e-14 of the gradient at fc20 (0.19x per layer).")
+
+
+def test_cause_names_default_initialization(case_of: Callable[[Table], Case]) -> None:
+    gradient = [0.1 * 0.4 ** (19 - i) for i in range(20)]
+    found = (
+        DETECTORS["vanishing_gradient"]
+        .read(case_of({"gradient": gradient, "weight_rms": 1 / (3 * 128) ** 0.5}))
+        .finding
+    )
+    assert found is not None
+    assert any("PyTorch's default initialization" in cause for cause in found.causes)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e6])
+def test_gradient_findings_do_not_depend_on_scale(
+    scale: float, case_of: Callable[[Table], Case]
+) -> None:
+    gradient = [0.1 * 0.4 ** (19 - i) for i in range(20)]
+    case, scaled = (
+        case_of({"gradient": gradient}),
+        case_of({"gradient": [scale * norm for norm in gradient]}),
+    )
+    for code in ("vanishing_gradient", "exploding_gradient"):
+        one, other = DETECTORS[code].read(case), DETECTORS[code].read(scaled)
+        assert other.error == pytest.approx(one.error)
+        assert other.warning == pytest.approx(one.warning)
