@@ -4,11 +4,11 @@ A caller from Python may name another database: `config.attributes["database_url
 """
 
 from alembic import context
-from service.config import Settings
+from service.config import load
 from service.storage.session import Database
 from service.storage.tables import metadata
 
-database = Database(context.config.attributes.get("database_url") or Settings().database_url)
+database = Database(context.config.attributes.get("database_url") or load().database_url)
 try:
     with database.write() as connection:
         context.configure(

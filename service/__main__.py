@@ -9,7 +9,7 @@ import sys
 import structlog
 
 from service import bootstrap
-from service.config import Settings, unknown_variables
+from service.config import load, unknown_variables
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ def main() -> None:
         # A worker of the API's would only repeat what the API has said.
         for complaint in unknown_variables():
             log.warning(complaint)
-    with bootstrap.worker(Settings(), wake_fd) as worker:
+    with bootstrap.worker(load(), wake_fd) as worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
         worker.run()

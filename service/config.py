@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Annotated
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "GRADDX_"
@@ -112,6 +113,19 @@ class Settings(BaseSettings):
             for name, value in self.model_dump(mode="json").items()
             if value is not None
         }
+
+
+def load() -> Settings:
+    """The settings, or the end of the process with one line for each that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SystemExit("\n".join(map(_told, error.errors()))) from error
+
+
+def _told(error: ErrorDetails) -> str:
+    name = "".join(f"{PREFIX}{part}: ".upper() for part in error["loc"])
+    return name + error["msg"].removeprefix("Value error, ")
 
 
 def _loopback(host: str) -> bool:

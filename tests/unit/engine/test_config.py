@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.config import PREFIX, Settings, unknown_variables
+from service.config import PREFIX, Settings, load, unknown_variables
 
 EXAMPLE = Path(__file__).parents[3] / ".env.example"
 
@@ -108,3 +108,16 @@ def test_unknown_variables_are_told_with_the_nearest_name() -> None:
         "GRADDX_PROBE_SECOND is not a setting; did you mean GRADDX_PROBE_SECONDS?",
         "GRADDX_QUEUE is not a setting; did you mean GRADDX_QUEUE_MAX?",
     )
+
+
+def test_wrong_settings_end_the_process_with_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADDX_BROKER_URL", "amqp://localhost")
+    monkeypatch.setenv("GRADDX_PORT", "x")
+    with pytest.raises(SystemExit) as caught:
+        load()
+    port, broker = str(caught.value).splitlines()
+    assert port.startswith("GRADDX_PORT: Input should be a valid integer")
+    assert broker.startswith("GRADDX_BROKER_URL: a message broker is not yet supported")
+    for name in ("GRADDX_BROKER_URL", "GRADDX_PORT"):
+        monkeypatch.delenv(name)
+    assert load() == Settings()
