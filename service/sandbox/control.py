@@ -46,8 +46,6 @@ class Started(msgspec.Struct, tag="started", frozen=True):
 class Forked(msgspec.Struct, tag="forked", frozen=True):
     """The child lives. Carries its pidfd."""
 
-    pid: int
-
 
 class Exited(msgspec.Struct, tag="exited", frozen=True):
     """The child is dead and buried."""

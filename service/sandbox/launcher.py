@@ -39,8 +39,7 @@ class ZygoteFailed(Exception):
 class Child:
     """A running child, known by its pidfd: unlike a pid it can never name another process."""
 
-    def __init__(self, pid: int, pidfd: int, zygote: Zygote) -> None:
-        self.pid = pid
+    def __init__(self, pidfd: int, zygote: Zygote) -> None:
         self._pidfd: int | None = pidfd
         self._zygote = zygote
         self._exited: Exited | None = None
@@ -89,11 +88,6 @@ class Zygote:
             self.close()
             raise
 
-    @property
-    def pid(self) -> int:
-        """The zygote's process id."""
-        return self._process.pid
-
     def _await_ready(self) -> str | None:
         """Why children cannot be sealed here; None: they are."""
         self._control.settimeout(self._start.limits.start_seconds)
@@ -116,10 +110,10 @@ class Zygote:
         self._control.settimeout(self._start.limits.answer_seconds)
         try:
             send(self._control, Fork(has_model=descriptors.model is not None), passed)
-            forked, (pidfd,) = receive(self._control, Forked)
+            _, (pidfd,) = receive(self._control, Forked)
         except (Closed, TimeoutError) as error:
             raise ZygoteFailed("it did not fork") from error
-        return Child(forked.pid, pidfd, self)
+        return Child(pidfd, self)
 
     def await_exit(self, seconds: float) -> Exited:
         """How the child ended. Raises TimeoutError while it lives, Closed when the zygote died."""

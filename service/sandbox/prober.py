@@ -63,12 +63,6 @@ class ZygoteProber:
         with self._turn:
             self._warm_zygote()
 
-    def why_uploads_are_refused(self) -> str | None:
-        """Why this host cannot run uploaded models; None: it can. Raises InternalError."""
-        with self._turn:
-            unsealable = self._warm_zygote().unsealable
-        return None if self._run_uploads_unsealed else unsealable
-
     @contextlib.contextmanager
     def open(self, source: ModelSource, plan: ProbePlan) -> Iterator[ProbeSession]:
         """Load the model in a fresh child.

@@ -177,7 +177,7 @@ class ChildSession:
 
 
 _DYING_SECONDS = 1.0
-"""Between a dying process's descriptors closing and its end lies the freeing of its memory."""
+"""A dying process closes its descriptors moments before it can be reaped."""
 
 
 def _told(reply: Failed, most_chars: int) -> ProbeFailure:

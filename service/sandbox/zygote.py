@@ -106,7 +106,7 @@ def _fork_one(control: socket.socket, serve: Serve, limits: Limits, *, sealed: b
         os.close(descriptor)
     pidfd = os.pidfd_open(pid)
     try:
-        send(control, Forked(pid), [pidfd])
+        send(control, Forked(), [pidfd])
         _await_end(control, pidfd)
     finally:
         os.close(pidfd)

@@ -16,6 +16,10 @@ from service.domain.model_source import ArtifactSource, ModelSource, SpecSource
 from service.domain.probe_plan import InputPlan, ProbePlan
 from service.sandbox.limits import Limits
 from service.sandbox.prober import ZygoteProber
+from service.sandbox.seal import why_unsealable
+
+UNSEALABLE = why_unsealable()
+pytestmark = pytest.mark.skipif(UNSEALABLE is not None, reason=f"cannot seal here: {UNSEALABLE}")
 
 SPECS: dict[str, dict[str, Any]] = {
     "mlp": {
@@ -87,9 +91,6 @@ def prober(request: pytest.FixtureRequest, scripted: Path) -> Iterator[ZygotePro
         lambda _: scripted,
         threads=request.param,
     )
-    if (reason := prober.why_uploads_are_refused()) is not None:
-        prober.close()
-        pytest.skip(f"cannot seal here: {reason}")
     yield prober
     prober.close()
 
