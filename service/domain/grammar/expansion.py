@@ -26,7 +26,7 @@ REPEATS = Whole(1, MAX_LAYERS)
 
 _ADVICE = {
     Takes.FLOATS.value: ": put an Embedding before it",
-    Takes.INTEGERS.value: ': give the input `dtype` "int64"',
+    Takes.INTEGERS.value: ': an input of `dtype` "int64" goes straight into it',
 }
 """What to do about the wrong element type."""
 
@@ -144,6 +144,7 @@ class _Expansion:
         before = len(faults)
         faults.check_fields(pointer, entry, LAYER_FIELDS, "a layer")
         sources = self._inputs(entry, pointer, scope)
+        self._stop_if_over(self._budget.connect(len(sources)), place)
         args = faults.object_at(entry, "args", pointer)
         init = faults.object_at(entry, "init", pointer)
         layer_type = self._type(entry, pointer)
@@ -238,11 +239,11 @@ class _Expansion:
         return None
 
     def _bad_argument(self, fault: BadArgument, place: _Place) -> None:
-        pointer = below(place.pointer, "args", *fault.argument.split("/"))
+        pointer = below(place.pointer, "args", *fault.steps)
         self._faults.add(pointer, f"layer `{place.path}`: {fault.detail}")
 
     def _misfit(self, misfit: Misfit, args: dict[str, Any], source: str, place: _Place) -> None:
-        steps = misfit.argument.split("/")
-        pointer = place.pointer if steps[0] not in args else below(place.pointer, "args", *steps)
+        is_given = misfit.steps and misfit.steps[0] in args
+        pointer = below(place.pointer, "args", *misfit.steps) if is_given else place.pointer
         detail = f"layer `{place.path}` takes {misfit.takes} but `{source}` gives {misfit.gives}"
         self._faults.add(pointer, detail + _ADVICE.get(misfit.takes, ""), ShapeMismatch)

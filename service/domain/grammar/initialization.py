@@ -100,5 +100,5 @@ def _call(value: Any, pointer: str, faults: Faults) -> InitCall | None:
         return None
     args = faults.object_at(value, "args", pointer)
     for fault in INITIALIZERS[name].signature.faults(args):
-        faults.add(below(pointer, "args", fault.argument), fault.detail)
+        faults.add(below(pointer, "args", *fault.steps), fault.detail)
     return InitCall(name, dict(args)) if len(faults) == before else None

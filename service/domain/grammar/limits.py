@@ -12,6 +12,8 @@ MAX_NESTING = 16
 """Groups within groups."""
 MAX_INPUTS = 256
 """Inputs of one merge; a DenseNet block joins about 50."""
+MAX_CONNECTIONS = 100_000
+"""Inputs of all layers together: five for every layer."""
 MAX_PARAMETERS = 2_000_000_000
 """Numbers to learn: 8 GB of float32, more than a probe's memory."""
 MAX_PARAMETER_TENSORS = 50_000
@@ -29,6 +31,7 @@ class Budget:
 
     def __init__(self) -> None:
         self._layers = 0
+        self._connections = 0
         self._parameters = 0
         self._tensors = 0
 
@@ -36,6 +39,11 @@ class Budget:
         """Count one more layer; the limit it breaks, in words, or None."""
         self._layers += 1
         return f"{MAX_LAYERS} layers" if self._layers > MAX_LAYERS else None
+
+    def connect(self, inputs: int) -> str | None:
+        """Count a layer's inputs; the limit they break, in words, or None."""
+        self._connections += inputs
+        return f"{MAX_CONNECTIONS} inputs" if self._connections > MAX_CONNECTIONS else None
 
     def spend(self, applied: Applied) -> str | None:
         """Count a layer's parameters and output; the limit they break, in words, or None."""

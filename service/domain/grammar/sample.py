@@ -35,7 +35,7 @@ def read_sample(value: Any, faults: Faults) -> tuple[Tensor | None, int | None]:
         return None, None
     before = len(faults)
     for fault in _SIGNATURE.faults(value):
-        faults.add(below("/input", fault.argument), fault.detail)
+        faults.add(below("/input", *fault.steps), fault.detail)
     if len(faults) > before:
         return None, None
     sample = Tensor(tuple(value["shape"]), value.get("dtype", "float32"))

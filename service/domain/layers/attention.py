@@ -11,15 +11,18 @@ from service.domain.layers.signature import Args, Argument, BadArgument
 from service.domain.layers.tensor import Inputs, Misfit, Shape
 
 AXES = "(time, features)"
+"""What a sample's dimensions mean."""
 BATCH_FIRST = Argument("batch_first", Flag(), True)
 DROPOUT = Real(0, 1)
 
 
 def below(prefix: str, parameters: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The parameters of a module, named as its owner names them."""
     return {f"{prefix}.{name}": shape for name, shape in parameters.items()}
 
 
 def check_heads(args: Args, size: str, heads: str) -> None:
+    """Every head gets an equal share of the features. Raises BadArgument."""
     if size in args and args[size] % args[heads]:
         raise BadArgument(heads, f"`{heads}` {args[heads]} must divide `{size}` {args[size]}")
 
@@ -52,6 +55,7 @@ def _attention_shape(args: Args, inputs: Inputs) -> Shape:
 
 
 def attention_parameters(args: Args) -> dict[str, Shape]:
+    """One input projection for all three where they are equally wide, else three."""
     size = args["embed_dim"]
     kdim, vdim = args["kdim"] or size, args["vdim"] or size
     shapes: dict[str, Shape]
@@ -71,6 +75,7 @@ def attention_parameters(args: Args) -> dict[str, Shape]:
 
 
 def affine(weight: Shape, bias: Shape, has_bias: bool) -> dict[str, Shape]:
+    """A weight, and a bias unless it is switched off."""
     return {"weight": weight} | ({"bias": bias} if has_bias else {})
 
 

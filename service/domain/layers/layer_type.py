@@ -51,6 +51,7 @@ class LayerType:
     """A class of torch.nn, or one of the few types that torch lacks."""
 
     name: str
+    """As a spec writes it."""
     category: str
     """linear, convolution, recurrent, attention, embedding, activation, normalization, pooling,
     dropout, padding, reshaping or merge."""
@@ -61,6 +62,7 @@ class LayerType:
     output: Callable[[Args, Inputs], Shape] = same_shape
     """Shape rule. Raises Misfit, BadArgument."""
     parameters: Callable[[Args], dict[str, Shape]] = no_parameters
+    """Names and sizes, from arguments that are all filled in."""
     check: Callable[[Args], None] | None = None
     """What the arguments owe each other, defaults filled in. Raises BadArgument."""
     complete: Callable[[Args, Inputs], dict[str, Any]] = nothing_more
@@ -72,6 +74,7 @@ class LayerType:
     axes: str = ""
     """The dimensions in words, for messages: (channels, height, width)."""
     takes: Takes = Takes.FLOATS
+    """Element type of every input."""
     gives: str | None = None
     """Element type of the output; None: that of the first input."""
     always: dict[str, Any] = field(default_factory=dict)

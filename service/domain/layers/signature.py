@@ -33,12 +33,16 @@ REQUIRED: Final = Default.REQUIRED
 class BadArgument(Exception):
     """An argument that is wrong in itself."""
 
-    def __init__(self, argument: str, detail: str) -> None:
+    def __init__(self, argument: str, detail: str, *, within: tuple[str, ...] = ()) -> None:
         super().__init__(detail)
-        self.argument = argument
-        """Its name, or a path below it (encoder_layer/args/nhead)."""
+        self.steps = (*within, argument)
+        """Its name, after the way to it through a layer that is itself an argument."""
         self.detail = detail
         """What is wrong and what was expected."""
+
+    def inside(self, *way: str) -> BadArgument:
+        """The same, seen from further out."""
+        return BadArgument(self.steps[-1], self.detail, within=(*way, *self.steps[:-1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,11 @@ class Argument:
     """One argument."""
 
     name: str
+    """PyTorch's."""
     kind: Kind
+    """The values it takes."""
     default: Any = REQUIRED
+    """Value when left out, as torch has it."""
     infer: Infer | None = None
     """None: it must be given unless it has a default."""
     unit: str = ""
@@ -68,6 +75,7 @@ class Signature:
     owner: str
     """Its name."""
     arguments: tuple[Argument, ...]
+    """In its order."""
     check: Callable[[Args], None] | None = None
     """What the arguments owe each other, defaults filled in. Raises BadArgument."""
 

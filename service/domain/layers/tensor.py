@@ -31,14 +31,23 @@ Inputs = tuple[Tensor, ...]
 class Misfit(Exception):
     """Arguments and inputs that do not fit each other."""
 
-    def __init__(self, takes: str, gives: str, *, argument: str = "", position: int = 0) -> None:
+    def __init__(
+        self,
+        takes: str,
+        gives: str,
+        *,
+        argument: str = "",
+        position: int = 0,
+        within: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(f"takes {takes} but gets {gives}")
         self.takes = takes
         """What the layer wants; follows "layer `fc2` takes "."""
         self.gives = gives
         """What it gets; follows "but `fc1` gives "."""
-        self.argument = argument
-        """The argument that says otherwise; "" when it is the layer as such."""
+        self.steps = (*within, argument) if argument else within
+        """The argument that says otherwise, after the way to it through a layer that is itself an
+        argument; empty when it is the layer as such."""
         self.position = position
         """Which of the inputs."""
 

@@ -124,7 +124,7 @@ def _nested(args: Args) -> dict[str, dict[str, Any]]:
 def _check_stack(args: Args) -> None:
     for name, value in _nested(args).items():
         for fault in _INNER[value["type"]].signature.faults(value.get("args", {})):
-            raise BadArgument(f"{name}/args/{fault.argument}", fault.detail)
+            raise fault.inside(name, "args")
 
 
 def _complete_stack(args: Args, inputs: Inputs) -> dict[str, Any]:
@@ -136,11 +136,13 @@ def _complete_stack(args: Args, inputs: Inputs) -> dict[str, Any]:
         try:
             applied = inner.apply(value.get("args", {}), seen)
         except BadArgument as fault:
-            raise BadArgument(f"{name}/args/{fault.argument}", fault.detail) from fault
+            raise fault.inside(name, "args") from fault
         except Misfit as misfit:
-            argument = f"{name}/args/{misfit.argument}" if misfit.argument else name
             raise Misfit(
-                misfit.takes, misfit.gives, argument=argument, position=misfit.position
+                misfit.takes,
+                misfit.gives,
+                position=misfit.position,
+                within=(name, "args", *misfit.steps),
             ) from misfit
         filled[name] = {"type": inner.name, "args": applied.args}
     return filled

@@ -60,7 +60,8 @@ class NoisyReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            x = x + torch.sigmoid(x).sqrt() * torch.randn_like(x)
+            # the noise is drawn, not learnt; far below 0 its slope would be 0 · ∞
+            x = x + torch.sigmoid(x.detach()).sqrt() * torch.randn_like(x)
         return torch.relu(x)
 
 
