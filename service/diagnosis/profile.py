@@ -78,25 +78,6 @@ def gradient_growth(measured: Measurements) -> Decades | None:
     return _over_seeds(measured, growth)
 
 
-def sensitivity_growth(measured: Measurements) -> Decades | None:
-    """How far gradient × signal grows from the last layer to the first.
-
-    The product of ‖∂loss/∂y‖ and of what differs between samples in y does not change when
-    layers are rescaled. It grows towards the input in the chaotic phase (Poole et al. 2016,
-    Schoenholz et al. 2017): small differences in the input blow up, and no rescaling, hence no
-    optimizer that adapts the step, helps.
-    """
-
-    def growth(seed: SeedProfile) -> float | None:
-        norms = _finite(seed.gradient_norm)
-        signals = _signals(measured.layers, seed)
-        products = {i: norms[i] + signals[i] for i in norms.keys() & signals.keys()}
-        first, last = _first(measured.layers, products), _last(products)
-        return first - products[last] if first is not None and last is not None else None
-
-    return _over_seeds(measured, growth)
-
-
 def signal_growth(measured: Measurements) -> Decades | None:
     """How far the root mean square of the activations grows (or, below 0, falls) from the first
     layer to the last."""
@@ -104,6 +85,23 @@ def signal_growth(measured: Measurements) -> Decades | None:
     def growth(seed: SeedProfile) -> float | None:
         levels = _finite(seed.activation_rms)
         return levels[max(levels)] - levels[min(levels)] if levels else None
+
+    return _over_seeds(measured, growth)
+
+
+def contrast_growth(measured: Measurements) -> Decades | None:
+    """How far what differs between samples, rms·√(1 - correlation), grows (or, below 0, falls)
+    over the hidden layers. A bias keeps the activations' own scale up where nothing of the input
+    is left in them. The last layer, whose scale is often chosen small, is not counted; None for
+    fewer than two hidden layers."""
+
+    def growth(seed: SeedProfile) -> float | None:
+        signals = _signals(measured.layers[:-1], seed)
+        levels = [
+            signal - 0.5 * math.log10(max(math.prod(measured.layers[i].output_shape), 1))
+            for i, signal in signals.items()
+        ]
+        return levels[-1] - levels[0] if len(levels) > 1 else None
 
     return _over_seeds(measured, growth)
 
@@ -155,7 +153,7 @@ def _signals(layers: Sequence[LayerMeasurements], seed: SeedProfile) -> dict[int
         + 0.5 * math.log10(max(math.prod(layer.output_shape), 1))
         + 0.5 * math.log10(max(1.0 - correlation, RESOLUTION))
         for layer, rms, correlation in zip(
-            layers, seed.activation_rms, seed.correlation, strict=True
+            layers, seed.activation_rms, seed.correlation, strict=False
         )
         if rms is not None and correlation is not None
     }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from service.diagnosis import thresholds, wording
 from service.diagnosis.detector import Case, Reading, finding, grade
-from service.diagnosis.profile import Decades, signal_growth
+from service.diagnosis.profile import Decades, contrast_growth
 from service.domain.findings import Finding, Severity
 from service.domain.measurements import LayerMeasurements
 
@@ -15,7 +15,7 @@ from service.domain.measurements import LayerMeasurements
 class PoorInitialization:
     """
     ### What it sees
-    The drift of the activations' root mean square from the first layer to the last, in decades; and
+    The drift of what differs between samples (rms·√(1 - correlation)) over the hidden layers; and
     in deep plain stacks (20 layers or more, normalised sample by sample, no skip connection) the
     share of every layer's output that one coherent step of Adam rewrites, lr·√fan_in/rms(W),
     summed over the layers.
@@ -30,7 +30,8 @@ class PoorInitialization:
 
     ### Known false alarms
     A tenfold drift alone hurts little, so it is information; whether training suffers is said by
-    the gradient's own detectors. Residual streams grow by design.
+    the gradient's own detectors. Residual streams grow by design: they are told from a hundredfold
+    drift on. The last layer may be small or zero on purpose and is not counted.
 
     ### References
     He et al. 2015 (arXiv 1502.01852); Mishkin & Matas 2016 (arXiv 1511.06422); Yang et al. 2022 on
@@ -46,7 +47,7 @@ class PoorInitialization:
         limits = thresholds.UPDATE_SHARE
         error, warning = limits.fails(share), limits.at_risk(share)
         severity = grade(error, warning)
-        drift = signal_growth(case.measured)
+        drift = contrast_growth(case.flow)
         if severity is None:
             return Reading(self._drift(case, drift), error, warning)
         layers = case.measured.layers
@@ -72,19 +73,20 @@ class PoorInitialization:
         return Reading(found, error, warning)
 
     def _drift(self, case: Case, drift: Decades | None) -> Finding | None:
-        layers = case.measured.layers
-        if drift is None or abs(drift.median) < thresholds.SCALE_DRIFT_WORTH_TELLING:
-            return None
-        if len(layers) < 3:
+        layers = case.flow.layers[:-1]
+        if drift is None or len(layers) < 2:
             return None
         much = abs(drift.median) >= thresholds.SCALE_DRIFT_WARNING
-        way = "grow" if drift.median > 0 else "shrink"
+        by_design = any(layer.residual for layer in layers)
+        if not much and (by_design or abs(drift.median) < thresholds.SCALE_DRIFT_WORTH_TELLING):
+            return None
+        way = "grows" if drift.median > 0 else "shrinks"
         return finding(
             self,
             Severity.WARNING if much else Severity.INFO,
             0.9,
-            f"activations {way} {wording.power(abs(drift.median))}-fold from {layers[0].name} to "
-            f"{layers[-1].name}. A good initialization keeps their scale.",
+            f"what differs between samples {way} {wording.power(abs(drift.median))}-fold from "
+            f"{layers[0].name} to {layers[-1].name}. A good initialization keeps its scale.",
             layers=layers,
             evidence={
                 "decades": drift.median,
