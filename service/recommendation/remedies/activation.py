@@ -10,6 +10,7 @@ from service.domain.recommendations import Recommendation
 from service.recommendation import source, spec_patch
 from service.recommendation.case import Case
 from service.recommendation.initialization import Draw, Place, as_change, draws_for
+from service.recommendation.wording import counted
 from service.theory.gains import critical_point
 
 SQUASHING = {
@@ -109,7 +110,7 @@ def _exchange(case: Case, old: str, new: str, codes: tuple[str, ...]) -> Recomme
         id="",
         kind=ReplaceActivation.kind,
         layers=names,
-        title=f"Replace {CLASSES[old]} by {SUCCESSORS[new]} after {len(names)} layers",
+        title=f"Replace {CLASSES[old]} by {SUCCESSORS[new]} after {counted(names)}",
         why=_why(old, new, layers),
         resolves=("dead_units",) if new == "leaky_relu" else codes,
         change={

@@ -18,6 +18,7 @@ from service.recommendation.initialization import (
     own_parameters,
     place_of,
 )
+from service.recommendation.wording import counted
 from service.theory.nonlinearities import nonlinearity
 from service.theory.propagation import gradient_profile
 
@@ -98,7 +99,7 @@ class Reinitialize:
                 id="",
                 kind=self.kind,
                 layers=layers,
-                title=f"Initialize {_count(layers)} with {_shown(main)}",
+                title=f"Initialize {counted(layers)} with {_shown(main)}",
                 why=_why(case, main),
                 resolves=codes,
                 change=as_change(draws),
@@ -173,10 +174,6 @@ def _layers_of(case: Case, draws: tuple[Draw, ...]) -> tuple[str, ...]:
         for layer in case.measurements.layers
         if "#" not in layer.name and any(p.name in drawn for p in layer.parameters)
     )
-
-
-def _count(layers: tuple[str, ...]) -> str:
-    return layers[0] if len(layers) == 1 else f"{len(layers)} layers"
 
 
 def _shown(draw: Draw) -> str:

@@ -9,6 +9,7 @@ from service.domain.recommendations import Recommendation
 from service.recommendation import source, spec_patch
 from service.recommendation.case import Case
 from service.recommendation.initialization import own_parameters
+from service.recommendation.wording import counted
 
 SMALL_BATCH = 16
 """Below so many samples batch statistics are too noisy: Wu & He 2018 (arXiv:1803.08494)."""
@@ -74,7 +75,7 @@ class Normalize:
                 id="",
                 kind=self.kind,
                 layers=tuple(new),
-                title=f"Add {' and '.join(kinds)} after {len(new)} layers",
+                title=f"Add {' and '.join(kinds)} after {counted(tuple(new))}",
                 why=_why(case, kinds),
                 resolves=codes,
                 change={
