@@ -27,6 +27,8 @@ class Open(msgspec.Struct, tag="open", frozen=True):
     architecture: Architecture | None = None
     format: str = "spec"
     threads: int = 1
+    memory_mb: int | None = None
+    """What the child may take besides what it has; None: no bound."""
 
 
 class Measure(msgspec.Struct, tag="measure", frozen=True):

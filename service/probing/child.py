@@ -94,7 +94,7 @@ def _open(ask: protocol.Open, model_fd: int | None) -> Session:
     file: IO[bytes] | None = None
     if ask.architecture is None and model_fd is not None:
         file = os.fdopen(model_fd, "rb", closefd=False)
-    return Session.open(ask.plan, ask.architecture, file)
+    return Session.open(ask.plan, ask.architecture, file, ask.memory_mb)
 
 
 def _do(session: Session | None, ask: protocol.Ask, output_fd: int) -> protocol.Reply:

@@ -56,7 +56,9 @@ def record(
         except Untraceable:
             raise
         except Exception as error:
-            raise ModelRaised(first_lines(error)) from error
+            # TorchScript's interpreter drops the text of what an operation raised.
+            told = mode.refused if "Traceback of TorchScript" in str(error) else None
+            raise ModelRaised(first_lines(told or error)) from error
     mode.graph.output(mode.node_of(primary_output(output)))
     return Recording(mode.graph_module(), dict(parameters), dict(buffers))
 
@@ -114,6 +116,8 @@ class _Recorder(TorchDispatchMode):
         self._alive: list[Tensor] = []
         self._storages = {_storage(tensor) for tensor in (*parameters.values(), *buffers.values())}
         self._grad_enabled = True
+        self.refused: Exception | None = None
+        """What the last operation that failed said."""
         for index, tensor in enumerate(inputs):
             self._bind(tensor, self.graph.placeholder(f"{INPUT_PREFIX}{index}"))
 
@@ -132,7 +136,11 @@ class _Recorder(TorchDispatchMode):
         self._follow_grad_mode()
         node_args = tree_map_only(Tensor, self.node_of, args)
         node_kwargs = tree_map_only(Tensor, self.node_of, kwargs)
-        result = func(*args, **kwargs)
+        try:
+            result = func(*args, **kwargs)
+        except Exception as error:
+            self.refused = error
+            raise
         node = self.graph.call_function(func, node_args, node_kwargs)
         if isinstance(result, Tensor):
             self._bind(result, node)

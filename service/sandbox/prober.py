@@ -74,7 +74,7 @@ class ZygoteProber:
             self._expect_abort(True)
             stack.callback(self._expect_abort, False)
             session = self._begin(source, stack)
-            session.start(_opening(source, plan, self._threads))
+            session.start(_opening(source, plan, self._threads, self._limits.memory_mb))
             yield session
 
     def abort(self) -> None:
@@ -185,7 +185,7 @@ def _output_file() -> Iterator[int]:
         yield file.fileno()
 
 
-def _opening(source: ModelSource, plan: ProbePlan, threads: int) -> Open:
+def _opening(source: ModelSource, plan: ProbePlan, threads: int, memory_mb: int) -> Open:
     if isinstance(source, ArtifactSource):
-        return Open(plan=plan, format=source.format, threads=threads)
-    return Open(plan=plan, architecture=source.architecture, threads=threads)
+        return Open(plan=plan, format=source.format, threads=threads, memory_mb=memory_mb)
+    return Open(plan=plan, architecture=source.architecture, threads=threads, memory_mb=memory_mb)

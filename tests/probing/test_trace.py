@@ -134,3 +134,17 @@ def test_a_model_that_raises_says_what_it_said() -> None:
 def test_a_model_without_a_floating_output_is_not_differentiable() -> None:
     with pytest.raises(NotDifferentiable):
         record(Counts(), {}, {}, (torch.ones(2, 3),))
+
+
+class Overweight(nn.Module):
+    """Asks for more memory than any machine has."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.repeat(1 << 40, 1 << 10)
+
+
+@pytest.mark.parametrize("kind", ["eager", "scripted"])
+def test_what_an_operation_said_survives_torchscript(kind: str) -> None:
+    example = torch.ones(2, 3)
+    with pytest.raises(ModelRaised, match=r"allocate|overflow|memory"):
+        record(as_(kind, Overweight(), example), {}, {}, (example,))
