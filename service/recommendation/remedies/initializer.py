@@ -114,12 +114,12 @@ class Reinitialize:
 def needed_draws(case: Case) -> Iterable[Draw]:
     """New draws for the layers whose parameters are off."""
     symmetric = case.layers_with("symmetric_initialization")
-    fading = bool(case.recurrent()) and bool(case.codes(Reinitialize.cures))
     for layer in case.measurements.layers:
         if "#" in layer.name:
             continue
         draws = draws_for(layer, place_of(case, layer))
-        forced = layer.name in symmetric or (layer.op in RECURRENT_OPS and fading)
+        # The size of a recurrent weight does not tell whether it is orthogonal.
+        forced = layer.name in symmetric or layer.op in RECURRENT_OPS
         if forced or any(_is_off(case, layer, draw) for draw in draws):
             yield from (draw for draw in draws if forced or _differs(layer, draw))
 
@@ -197,7 +197,11 @@ def _why(case: Case, main: Draw) -> str:
         if math.isclose(measured, math.sqrt(1 / 3), rel_tol=0.05)
         else ""
     )
-    return (
-        f"{layer.name} has gain {measured:.3g} (rms·√fan_in){passed}; before {behind} signal and"
-        f" gradient keep their size at {main.gain:.4g}.{default}"
+    best = (
+        f"no gain keeps the gradient before {behind}, and {main.gain:.4g} loses least"
+        if behind in LEAST_LOSS_GAINS
+        else f"before {behind} signal and gradient keep their size at {main.gain:.4g}"
     )
+    if layer.residual:
+        best += f", one of {case.branches()} branches"
+    return f"{layer.name} has gain {measured:.3g} (rms·√fan_in){passed}; {best}.{default}"
