@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -143,24 +144,34 @@ def _pattern(
         own = max(1, min(TOKENS, high // classes))
         places = torch.arange(classes * own) % high
         return torch.randperm(high, generator=generator)[places].view(classes, own)
-    drawn = _image(plan.shape, classes, generator, dtype)
+    drawn = _means(plan.shape, classes, generator, dtype)
     drawn -= drawn.mean(0)
     return drawn / drawn.square().mean().sqrt()
 
 
-def _image(
+def _means(
     shape: tuple[int, ...], classes: int, generator: torch.Generator, dtype: torch.dtype
 ) -> Tensor:
-    """Class means before scaling: white for vectors and sequences; for (channels, height, width, …)
-    an offset per channel and a coarse grid, so that pooling does not average the class away."""
-    if len(shape) < 3:
-        return torch.randn((classes, *shape), generator=generator, dtype=dtype)
-    coarse = [shape[0], *(min(size, GRID) for size in shape[1:])]
-    drawn = torch.randn((classes, *coarse), generator=generator, dtype=dtype)
-    for dim, size in enumerate(shape[1:], start=2):
-        drawn = drawn.index_select(dim, torch.arange(size) * drawn.shape[dim] // size)
-    offset = torch.randn((classes, shape[0]), generator=generator, dtype=dtype)
-    return drawn + offset.reshape(classes, shape[0], *(1 for _ in shape[1:]))
+    """Class means before scaling: white for vectors; for sequences an offset per step and feature
+    besides; for (channels, height, width, …) a coarse grid and an offset per channel. Pooling
+    over steps or pixels then leaves the class visible."""
+    is_image = len(shape) >= 3
+    coarse = (shape[0], *(min(size, GRID) for size in shape[1:])) if is_image else shape
+    means = torch.randn((classes, *coarse), generator=generator, dtype=dtype)
+    means = stretch(means, shape[1:])
+    for dim, size in enumerate(shape):
+        if (is_image and dim == 0) or (len(shape) == 2 and size > 1):
+            offset = torch.randn((classes, size), generator=generator, dtype=dtype)
+            means += offset.view(classes, *(size if at == dim else 1 for at in range(len(shape))))
+    return means
+
+
+def stretch(image: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Dimensions 2, 3, … of `image` at these sizes, by the nearest element."""
+    for dim, size in enumerate(sizes, start=2):
+        if image.shape[dim] != size:
+            image = image.index_select(dim, torch.arange(size) * image.shape[dim] // size)
+    return image
 
 
 def _mark(plain: Tensor, tokens: Tensor, generator: torch.Generator) -> Tensor:

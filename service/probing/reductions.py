@@ -159,7 +159,8 @@ def correlation_of(tensor: Tensor) -> float | None:
     length = size_of(total).norm
     if length is None:
         return None
-    return ((length / top) ** 2 - count) / (count * (count - 1))
+    cosine = ((length / top) ** 2 - count) / (count * (count - 1))
+    return min(1.0, max(-1.0, cosine))
 
 
 def _flat(tensor: Tensor) -> Tensor:

@@ -31,15 +31,19 @@ from torch import Tensor
 from service.domain.errors import NotDifferentiable
 from service.domain.measurements import Trial, TrialRun
 from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
-from service.probing.batches import ClassTask, class_task, generator_for
+from service.probing.batches import ClassTask, class_task, generator_for, stretch
 from service.probing.losses import Loss, Target
 
 CLASSES = 10
 """Classes of the task, where the model and its inputs have room for as many."""
 WINDOW = 8
 """Steps over which the score is averaged."""
-LEARNED = 0.5
-"""Score at which a run has learned."""
+LEARNED = 0.43
+"""Progress from which a run has learned."""
+SOLVED = 0.5
+"""Mean score at which a run has nothing more to show and ends."""
+BEGUN = 0.2
+"""Progress from which a run has begun to learn."""
 PATIENCE = 40
 """Steps after which a run at chance is given up."""
 CHANCE = 0.04
@@ -57,12 +61,14 @@ class Ladder:
     lower: tuple[float, ...]
     """Tried in this order when the first blew up."""
     higher: tuple[float, ...]
-    """Tried in this order when the first stayed behind."""
+    """Tried in this order when the first stayed at chance."""
+    nearby: tuple[float, ...]
+    """Tried in this order when the first had begun to learn."""
 
 
 LADDERS: dict[str, Ladder] = {
-    "sgd": Ladder(0.03, lower=(0.003, 0.01), higher=(0.3, 0.1)),
-    "adam": Ladder(3e-3, lower=(1e-3,), higher=(1e-3,)),
+    "sgd": Ladder(0.03, lower=(0.003, 0.01), higher=(0.3, 0.1), nearby=(0.01, 0.1)),
+    "adam": Ladder(3e-3, lower=(1e-3,), higher=(1e-3,), nearby=(1e-3,)),
 }
 """Usual rates by optimizer."""
 MOMENTUM = 0.9
@@ -93,27 +99,16 @@ class Goal:
 
     loss: Loss
     """What is minimised."""
-    codes: Tensor
-    """Per class: its index (K,), or its code per output channel (K, channels)."""
+    answers: Tensor
+    """Per class the target of a sample, (K, …) as the loss wants it."""
     chance: float | None
     """Loss of the best constant answer; None: the first loss counts as chance."""
-
-    def target(self, labels: Tensor, output: Tensor) -> Tensor:
-        """The answer for these samples, shaped as the loss wants it."""
-        if self.loss.kind is Target.CLASSES:
-            places = list(output.shape)
-            del places[self.loss.class_dim or 1]
-            return labels.view(-1, *(1 for _ in places[1:])).expand(places)
-        codes = self.codes[labels]
-        dim = _channel_dim(output)
-        shape = [size if at in (0, dim) else 1 for at, size in enumerate(output.shape)]
-        return codes.view(shape).expand_as(output)
 
     def score(self, output: Tensor, target: Tensor, loss: float, first: float) -> float:
         """0 at chance, 1 when solved (see the module's docstring); may be negative."""
         if self.loss.kind is Target.CLASSES:
             right = output.argmax(self.loss.class_dim or 1).eq(target).float().mean().item()
-            lucky = 1.0 / len(self.codes)
+            lucky = 1.0 / len(self.answers)
             return (right - lucky) / (1.0 - lucky)
         if self.loss.kind is Target.BINARY:
             edge = 0.5 if self.loss.name == "bce" else 0.0
@@ -172,13 +167,19 @@ def _climb(model: Trainable, course: Course, name: str) -> Iterator[TrialRun]:
     done = _train(model, course, OptimizerPlan(name, ladder.first, momentum))
     yield done
     blown = ladder.first if _blew_up(done, course.goal) else math.inf
-    for rate in ladder.lower if math.isfinite(blown) else ladder.higher:
+    for rate in _next_rates(ladder, done, course.goal):
         if done.learned:
             return
         if rate < blown:
             done = _train(model, course, OptimizerPlan(name, rate, momentum))
             yield done
             blown = rate if _blew_up(done, course.goal) else blown
+
+
+def _next_rates(ladder: Ladder, done: TrialRun, goal: Goal) -> tuple[float, ...]:
+    if _blew_up(done, goal):
+        return ladder.lower
+    return ladder.nearby if done.progress >= BEGUN else ladder.higher
 
 
 def _blew_up(done: TrialRun, goal: Goal) -> bool:
@@ -205,29 +206,51 @@ def _course(
     output = model.forward(*shown)
     if not output.requires_grad:
         raise NotDifferentiable("the output does not depend on any parameter through gradients")
-    goal = _goal(loss, task.classes, output.detach(), generator_for(plan.seed, "trial", "codes"))
+    goal = _goal(loss, task, output.detach(), generator_for(plan.seed, "trial", "answers"))
     return Course(task, goal, batch_size, plan.trial_steps, plan.seed)
 
 
-def _goal(loss: Loss, classes: int, output: Tensor, generator: torch.Generator) -> Goal:
+def _goal(loss: Loss, task: ClassTask, output: Tensor, generator: torch.Generator) -> Goal:
     if loss.kind is Target.CLASSES:
-        return Goal(loss, torch.arange(classes), math.log(classes))
-    low = 0.0 if loss.kind is Target.BINARY or bool((output >= 0).all()) else -1.0
-    codes = _codes(classes, output, low, generator)
+        places = [size for dim, size in enumerate(output.shape) if dim not in (0, loss.class_dim)]
+        indices = torch.arange(task.classes).view(-1, *(1 for _ in places))
+        return Goal(loss, indices.expand(-1, *places), math.log(task.classes))
     if loss.kind is Target.NOTHING:
-        return Goal(loss, codes, None)
-    return Goal(loss, codes, loss.compute(torch.full_like(codes, (low + 1.0) / 2.0), codes).item())
+        return Goal(loss, torch.zeros(task.classes), None)
+    low = 0.0 if loss.kind is Target.BINARY or bool((output >= 0).all()) else -1.0
+    codes, constant = _codes(task, output, low, generator)
+    return Goal(loss, codes, loss.compute(constant, codes).item())
 
 
-def _codes(classes: int, output: Tensor, low: float, generator: torch.Generator) -> Tensor:
-    """(classes, channels): in every channel half the classes have `low` and half have 1."""
-    channels = output.shape[_channel_dim(output)] if output.dim() > 1 else 1
-    order = torch.rand((classes, channels), generator=generator).argsort(0).argsort(0)
-    return torch.where(order < classes // 2, low, 1.0).to(output.dtype)
+def _codes(
+    task: ClassTask, output: Tensor, low: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """What a sample of each class is answered with, `low` or 1 in equal parts per channel, and the
+    best constant answer; both (K, *output.shape[1:])."""
+    shape = tuple(output.shape[1:])
+    channel = 2 if len(shape) == 2 else 1
+    field = _field(task, shape or (1,), channel, generator).movedim(channel, -1)
+    codes = torch.where(field > field.flatten(0, -2).median(0).values, 1.0, low).to(output.dtype)
+    constant = codes.flatten(0, -2).mean(0).expand_as(codes)
+    codes, constant = (each.movedim(-1, channel) for each in (codes, constant))
+    return codes.reshape(task.classes, *shape), constant.reshape(task.classes, *shape)
 
 
-def _channel_dim(output: Tensor) -> int:
-    return 2 if output.dim() == 3 else min(1, output.dim() - 1)
+def _field(
+    task: ClassTask, shape: tuple[int, ...], channel: int, generator: torch.Generator
+) -> Tensor:
+    """(K, *shape). An image answered with an image asks for what stands at each place (the class
+    means, their channels mixed at random), which a convolution can tell from the neighbourhood;
+    any other output asks for a random code of the class, the same at every position."""
+    channels = shape[channel - 1]
+    for pattern in task.patterns:
+        if len(shape) >= 3 and pattern.dim() == len(shape) + 1:
+            mix = torch.randn((channels, pattern.shape[1]), generator=generator)
+            seen = stretch(pattern, shape[1:])
+            return torch.einsum("kc...,oc->ko...", seen, mix.to(seen.dtype))
+    codes = torch.randn((task.classes, channels), generator=generator)
+    places = [channels if dim == channel else 1 for dim in range(1, len(shape) + 1)]
+    return codes.view(task.classes, *places).expand(-1, *shape)
 
 
 def _train(model: Trainable, course: Course, attempt: OptimizerPlan) -> TrialRun:
@@ -260,7 +283,7 @@ def _finite(number: float) -> float | None:
 
 
 def _is_over(losses: list[float], scores: list[float]) -> bool:
-    if not math.isfinite(losses[-1]) or _recent(scores) >= LEARNED:
+    if not math.isfinite(losses[-1]) or _recent(scores) >= SOLVED:
         return True
     return len(scores) >= PATIENCE and sum(scores[-2 * WINDOW :]) / (2 * WINDOW) < CHANCE
 
@@ -292,7 +315,7 @@ def _steps(
     while True:
         inputs, labels = course.task.draw(course.batch_size, generator)
         output = model.forward(*inputs)
-        target = goal.target(labels, output)
+        target = goal.answers[labels]
         loss = goal.loss.compute(output, target)
         value = loss.item()
         first = value if math.isnan(first) else first
