@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from service.diagnosis.diagnose import diagnose, wants_settling, wants_trial
+from service.diagnosis.diagnose import diagnose, unmatched, wants_settling, wants_trial
 from service.domain.analysis import Stage
 from service.domain.findings import Diagnosis, Severity, Verdict
 from service.domain.measurements import Measurements, ModelFacts, Trial
@@ -66,7 +66,7 @@ def analyse(
         layers=measurements.layers,
         trial=trial,
         cost=Cost(watch.total(), facts.device, peak, watch.seconds),
-        notes=measurements.notes,
+        notes=measurements.notes + _unused_rules(request, diagnosis),
         passed=passes(diagnosis, request.fail_on),
     )
 
@@ -91,6 +91,14 @@ def _static(
     return (
         diagnose(measurements, settled=settled, plan=request.probe, ignore=request.ignore),
         settled,
+    )
+
+
+def _unused_rules(request: AnalysisRequest, diagnosis: Diagnosis) -> tuple[str, ...]:
+    """An exception that excepts nothing is likely a typing error, or can go."""
+    return tuple(
+        f"ignore: no finding {rule.code!r} at layers {rule.layers!r}; the rule can go"
+        for rule in unmatched(diagnosis, request.ignore)
     )
 
 

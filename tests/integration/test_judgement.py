@@ -17,7 +17,7 @@ from service.domain.findings import Finding
 from service.domain.model_source import ArtifactSource, SpecSource
 from service.domain.probe_plan import InputPlan, ProbePlan
 from service.domain.report import Report
-from service.domain.request import AnalysisRequest, ModelRequest
+from service.domain.request import AnalysisRequest, IgnoreRule, ModelRequest
 from service.pipeline import analyse
 from service.sandbox.limits import Limits
 from service.sandbox.prober import ZygoteProber
@@ -142,6 +142,22 @@ def test_nan_weights_are_a_diagnosis_not_a_failure(prober: ZygoteProber, tmp_pat
     report = file_report(prober, tmp_path, model, 8)
     assert report.diagnosis.verdict == "unhealthy"
     assert finding(report, "nonfinite_values").severity == "error"
+
+
+def test_ignored_findings_are_echoed_and_count_for_nothing(prober: ZygoteProber) -> None:
+    spec = mlp_spec(2, 16, "ReLU", {"name": "zeros_"})
+    rules = (
+        IgnoreRule("symmetric_initialization", reason="on purpose"),
+        IgnoreRule("dead_units", "fc9*"),
+    )
+    request = AnalysisRequest(ModelRequest("spec", spec), ProbePlan(), ignore=rules)
+    report = analyse(request, SpecSource(resolve(spec)), prober, lambda _: None)
+    (suppressed,) = report.diagnosis.suppressed
+    assert (suppressed.finding.code, suppressed.reason) == (
+        "symmetric_initialization",
+        "on purpose",
+    )
+    assert any(note.startswith("ignore: no finding 'dead_units'") for note in report.notes)
 
 
 def test_same_request_same_answer(prober: ZygoteProber) -> None:
