@@ -111,12 +111,15 @@ def finding(
     causes: Sequence[str] = (),
 ) -> Finding:
     """A finding of this detector. The first sentence of `detail` must stand alone: it becomes the
-    summary's."""
+    summary's. It begins with a layer's name or a small letter, which is made a capital."""
+    names = tuple(layer.name for layer in layers)
+    if not detail.startswith(names):
+        detail = detail[:1].upper() + detail[1:]
     return Finding(
         code=detector.code,
         severity=severity,
         confidence=round(min(max(confidence, 0.01), 0.99), 2),
-        layers=tuple(layer.name for layer in layers),
+        layers=names,
         title=detector.title,
         detail=detail,
         evidence=dict(evidence or {}),

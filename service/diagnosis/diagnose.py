@@ -35,7 +35,7 @@ def diagnose(
     """
     case = Case(measurements, plan, settled, trial)
     told, suppressed = _read(case, ignore)
-    belief = static_belief(told, plan.optimizer)
+    belief = static_belief(told, plan.optimizer, measurements.layers)
     result = outcome(trial)
     if result is not None:
         belief = revised(belief, result)
@@ -147,7 +147,7 @@ def _summary(verdict: Verdict, findings: Sequence[Finding], case: Case) -> str:
     if verdict is Verdict.HEALTHY:
         return _healthy(case)
     worst = next((f for f in findings if f.severity.rank >= Severity.WARNING.rank), None)
-    problem = f"{worst.title}: {_first_sentence(worst.detail)}" if worst else "Training is at risk."
+    problem = f"{worst.title}: {_first_sentence(worst)}" if worst else "Training is at risk."
     return f"{_who_trains(case.trial)}{problem}"
 
 
@@ -168,6 +168,8 @@ def _who_trains(trial: Trial | None) -> str:
     return f"{' and '.join(does)} trains this, {' and '.join(fails)} does not. "
 
 
-def _first_sentence(detail: str) -> str:
-    """Up to the first full stop that ends a sentence (not one inside a number)."""
-    return detail.split(". ", maxsplit=1)[0].rstrip(".") + "."
+def _first_sentence(found: Finding) -> str:
+    """Up to the first full stop that ends a sentence (not one inside a number), to be put after a
+    colon."""
+    sentence = found.detail.split(". ", maxsplit=1)[0].rstrip(".") + "."
+    return sentence if sentence.startswith(found.layers) else sentence[:1].lower() + sentence[1:]

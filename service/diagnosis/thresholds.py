@@ -40,7 +40,7 @@ al. 2013). Healthy labelled networks stay under 1; a 64-step LSTM at 2.6 is mixe
 RNN at 11 sick."""
 
 DISTINCTION_LOSS = Limits(
-    warning=4.5, warning_width=0.5, error=6.0, error_width=0.2, error_ceiling=0.4
+    warning=4.5, warning_width=0.3, error=6.0, error_width=0.2, error_ceiling=0.4
 )
 """Decades that 1 - correlation between samples loses over depth. Healthy labelled networks lose at
 most 3.6. Float32 sums tell no more than 7 apart (2⁻²⁴ = 6e-8); of the labelled networks that reach
@@ -73,8 +73,9 @@ ALL_DEAD = 0.999
 SATURATION = Limits(warning=0.8, warning_width=0.04)
 """Share of a layer's elements where the activation is flat (derivative under 5 % of its largest).
 Healthy labelled networks reach 0.5; 0.8 is the first mixed one."""
-SATURATION_WORTH_TELLING = 0.5
-"""From this share on an info is given."""
+SATURATION_WORTH_TELLING = 0.65
+"""From this share on an info is given; half is usual where only one side is flat (ELU,
+softplus)."""
 
 SCALE_DRIFT_WORTH_TELLING = 1.0
 """Decades that activations drift over depth before an info is given: a tenfold change."""
@@ -94,9 +95,17 @@ CONCENTRATED_DROP = 0.6
 """Share of the gradient's fall that happens in one layer: then it may be a head or a branch
 initialised small on purpose, and a few optimizer steps tell."""
 
-DEFAULT_INIT_TOLERANCE = 0.05
-"""Relative deviation of a weight's root mean square from 1/√(3·fan_in) that still counts as
-torch.nn's default initialization (sampling noise is under 2 % from 1,000 elements)."""
+DEFAULT_INIT_DEVIATIONS = 4.0
+"""Standard deviations of sampling noise within which a weight's root mean square counts as that of
+torch.nn's default initialization."""
+
+PLAIN_DEPTH = 40
+"""Weight layers in a row, with no skip connection, from which the statistics of step 0 no longer
+tell for sure: of the labelled plain networks of depth 50 without a finding only a quarter is
+healthy."""
+PLAIN_DEPTH_DOUBT = 0.2
+"""Probability that such a network is at risk although no detector objects: enough to ask for a
+short training, not enough to say so without one."""
 
 SURE = 0.9
 """Confidence of the static verdict from which no short training is asked for."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from service.diagnosis import thresholds
 from service.diagnosis.detector import Reading
 from service.diagnosis.outcome import LIKELIHOOD, Outcome
 from service.domain.findings import Verdict
+from service.domain.measurements import LayerMeasurements
 from service.domain.probe_plan import OptimizerPlan
 
 DOUBT = 0.005
@@ -37,17 +39,31 @@ class Belief:
         return max(self.unhealthy, self.at_risk, self.healthy)
 
 
-def static_belief(readings: Sequence[Reading], optimizer: OptimizerPlan | None) -> Belief:
+def static_belief(
+    readings: Sequence[Reading],
+    optimizer: OptimizerPlan | None,
+    layers: Sequence[LayerMeasurements] = (),
+) -> Belief:
     """What the detectors say together: the worst of them counts.
 
     At risk means that SGD fails and Adam trains, or both half-way. So when SGD is the one
-    optimizer named, what puts training at risk keeps it from training.
+    optimizer named, what puts training at risk keeps it from training. A very deep plain stack is
+    doubted whatever the detectors say.
     """
     error = max((reading.error for reading in readings), default=0.0)
     warning = max((reading.warning for reading in readings), default=0.0)
+    if _deep_and_plain(layers):
+        warning = max(warning, thresholds.PLAIN_DEPTH_DOUBT)
     if optimizer is not None and optimizer.name == "sgd":
         error = warning
     return _belief(error, warning - error, 1.0 - warning)
+
+
+def _deep_and_plain(layers: Sequence[LayerMeasurements]) -> bool:
+    """Many layers in one row without a sum. Concatenations (DenseNet) pass for a row as well: that
+    costs a short training."""
+    row = all(layer.depth == layer.index + 1 and not layer.residual for layer in layers)
+    return row and len(layers) >= thresholds.PLAIN_DEPTH
 
 
 def revised(prior: Belief, outcome: Outcome) -> Belief:

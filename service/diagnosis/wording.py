@@ -49,6 +49,12 @@ def nonlinearity(layer: LayerMeasurements) -> str:
     return NAMES.get(name, name) if name else f"a {layer.op} layer without activation"
 
 
+def commonest(layers: Sequence[LayerMeasurements]) -> str:
+    """What most of the layers are: their activation, or their kind."""
+    kinds = [NAMES.get(x.nonlinearity, x.nonlinearity) if x.nonlinearity else x.op for x in layers]
+    return max(kinds, key=kinds.count)
+
+
 def gain_causes(layers: Sequence[LayerMeasurements]) -> Iterator[str]:
     """One sentence per run of layers of the same make: what each passes of the gradient."""
     known = [layer for layer in layers if layer.gradient.gain]
@@ -67,10 +73,7 @@ def default_initialization(layers: Sequence[LayerMeasurements]) -> Iterator[str]
     like = [
         layer
         for layer, weight in weights
-        if weight.rms
-        and layer.fan_in
-        and abs(weight.rms * math.sqrt(3.0 * layer.fan_in) - 1.0)
-        < thresholds.DEFAULT_INIT_TOLERANCE
+        if weight.rms and layer.fan_in and _like_default(weight.rms, layer.fan_in, weight.shape)
     ]
     if weights and 2 * len(like) > len(weights):
         yield (
@@ -78,6 +81,14 @@ def default_initialization(layers: Sequence[LayerMeasurements]) -> Iterator[str]
             "1/√(3·fan_in), a third of the variance that keeps a linear layer's scale "
             "and a sixth of what ReLU needs (He et al. 2015)."
         )
+
+
+def _like_default(rms: float, fan_in: int, shape: tuple[int, ...]) -> bool:
+    """Within `DEFAULT_INIT_DEVIATIONS` standard deviations of the root mean square of n uniform
+    numbers, ½·√(0.8/n) relative (their kurtosis is 1.8)."""
+    deviation = 0.5 * math.sqrt(0.8 / math.prod(shape))
+    off = abs(rms * math.sqrt(3.0 * fan_in) - 1.0)
+    return off <= thresholds.DEFAULT_INIT_DEVIATIONS * deviation
 
 
 def main_weight(layer: LayerMeasurements) -> ParameterStatistics | None:

@@ -51,13 +51,11 @@ class VanishingGradient:
             return Reading(error=error, warning=warning)
         starved, best = _starved(case.flow.layers)
         rate = 10.0 ** (-fall.median / max(best.depth - starved[0].depth, 1))
-        share = "none" if fall.median > 40 else wording.power(-fall.median)
         found = finding(
             self,
             severity,
             warning,
-            f"{starved[0].name} receives {share} of the gradient at {best.name} "
-            f"({wording.times(rate)} per layer). That is {fall.median:.1f} decades "
+            f"{_arrival(starved, best, fall.median, rate)} That is {fall.median:.1f} decades "
             f"({fall.low:.1f} to {fall.high:.1f} over initializations); training is at risk from "
             f"{limits.warning} and fails from about {limits.error}.",
             layers=starved,
@@ -90,6 +88,17 @@ def _starved(
     limit = (best.gradient.norm or 0.0) / 100.0
     starved = [layer for layer in reached if (layer.gradient.norm or 0.0) <= limit]
     return starved or [min(reached, key=lambda layer: layer.gradient.norm or 0.0)], best
+
+
+def _arrival(
+    starved: Sequence[LayerMeasurements], best: LayerMeasurements, fall: float, rate: float
+) -> str:
+    if not starved[0].gradient.norm:
+        return f"{starved[0].name} receives nothing of the gradient at {best.name}."
+    return (
+        f"{starved[0].name} receives {wording.power(-fall)} of the gradient at {best.name} "
+        f"({wording.commonest(starved)}, {wording.times(rate)} per layer)."
+    )
 
 
 def _shrinks(layer: LayerMeasurements) -> bool:

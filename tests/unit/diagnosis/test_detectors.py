@@ -57,7 +57,9 @@ def test_cause_names_the_activation_and_its_factor(case_of: Callable[[Table], Ca
     found = DETECTORS["vanishing_gradient"].read(case).finding
     assert found is not None
     assert "sigmoid at fc2…fc20 passes 0.19x each." in found.causes
-    assert found.detail.startswith("fc1 receives 2e-14 of the gradient at fc20 (0.19x per layer).")
+    assert found.detail.startswith(
+        "fc1 receives 2e-14 of the gradient at fc20 (sigmoid, 0.19x per layer)."
+    )
 
 
 def test_cause_names_default_initialization(case_of: Callable[[Table], Case]) -> None:
@@ -69,6 +71,16 @@ def test_cause_names_default_initialization(case_of: Callable[[Table], Case]) ->
     )
     assert found is not None
     assert any("PyTorch's default initialization" in cause for cause in found.causes)
+
+
+def test_normal_weights_of_nearly_that_size_are_not_called_default(
+    case_of: Callable[[Table], Case],
+) -> None:
+    gradient = [0.1 * 0.4 ** (19 - i) for i in range(20)]
+    case = case_of({"gradient": gradient, "weight_rms": 0.05})  # the default's is 0.051
+    found = DETECTORS["vanishing_gradient"].read(case).finding
+    assert found is not None
+    assert not any("default initialization" in cause for cause in found.causes)
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e6])

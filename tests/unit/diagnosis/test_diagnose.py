@@ -56,7 +56,7 @@ def test_static_verdict(table: Table, verdict: Verdict, case_of: Build) -> None:
 def test_summary_is_one_sentence_that_names_the_problem(case_of: Build) -> None:
     summary = _diagnosed(case_of(VANISHING)).summary
     assert summary == (
-        "Gradients vanish: fc1 receives 5.2e-14 of the gradient at fc20 (0.2x per layer)."
+        "Gradients vanish: fc1 receives 5.2e-14 of the gradient at fc20 (sigmoid, 0.2x per layer)."
     )
 
 
@@ -143,6 +143,36 @@ def test_wants_trial_only_where_the_statistics_are_not_sure(case_of: Build) -> N
 def test_likelihoods_are_distributions() -> None:
     for label in range(3):
         assert sum(row[label] for row in LIKELIHOOD.values()) == pytest.approx(1.0, abs=0.011)
+
+
+def test_very_deep_plain_stacks_are_doubted(case_of: Build) -> None:
+    deep: Table = {"gradient": [0.1] * 50}
+    assert _diagnosed(case_of(deep)).verdict is Verdict.HEALTHY
+    assert wants_trial(_diagnosed(case_of(deep)))
+    residual = {**deep, "residual": [i % 2 == 1 for i in range(50)]}
+    assert not wants_trial(_diagnosed(case_of(residual)))
+
+
+@given(
+    layers=st.integers(2, 60),
+    per_layer=st.floats(0.2, 5.0),
+    seeds=st.lists(st.floats(0.5, 2.0), min_size=1, max_size=4),
+    dead=st.floats(0.0, 1.0),
+    trial=st.none() | st.fixed_dictionaries({"sgd": st.booleans(), "adam": st.booleans()}),
+    optimizer=st.none() | st.sampled_from(["sgd", "adam"]),
+)
+def test_unhealthy_exactly_when_there_is_an_error(
+    case_of: Build, trial: dict[str, bool] | None, **table: Any
+) -> None:
+    layers, per_layer = table.pop("layers"), table.pop("per_layer")
+    tried = {"trial": trial} if trial is not None else {}
+    found = _diagnosed(case_of({**table, **tried, "gradient": _chain(layers, per_layer)}))
+    errors = [f for f in found.findings if f.severity is Severity.ERROR]
+    assert bool(errors) == (found.verdict is Verdict.UNHEALTHY)
+    assert 0.0 < found.confidence <= 1.0
+    assert found.summary.endswith(".")
+    ranks = [f.severity.rank for f in found.findings]
+    assert ranks == sorted(ranks, reverse=True)
 
 
 probability = st.floats(0.0, 1.0)
