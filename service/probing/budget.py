@@ -31,6 +31,8 @@ MIB = 1024 * 1024
 MICRO_BATCHES = (2, 16)
 """Samples of the measured passes: the second only where the first may mislead, since a deep, narrow
 model takes its time whatever the batch size."""
+ARITHMETIC_SECONDS = 0.5
+"""A micro-batch that takes longer is bound by arithmetic, and its time is proportional."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,10 @@ class Fitted:
 
 
 def may_mislead(plan: ProbePlan, samples: int, seconds: float) -> bool:
-    """True when a micro-batch, taken as proportional, would make the whole probe too long."""
+    """True when a micro-batch, taken as proportional, would make the whole probe too long, and
+    need not be proportional."""
+    if seconds > ARITHMETIC_SECONDS:
+        return False
     size = _Size(plan.batches, plan.seeds, plan.batch_size or AUTO_BATCH)
     proportional = MicroBatch(0.0, seconds / samples, 0.0, 0)
     return not size.fits(proportional, plan)

@@ -16,7 +16,14 @@ from service.domain.measurements import Measurements, ModelFacts, Trial
 from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
 from service.probing import export, trial
 from service.probing.batches import draw, generator_for
-from service.probing.budget import AUTO_BATCH, MICRO_BATCHES, MicroBatch, fit, may_mislead
+from service.probing.budget import (
+    ARITHMETIC_SECONDS,
+    AUTO_BATCH,
+    MICRO_BATCHES,
+    MicroBatch,
+    fit,
+    may_mislead,
+)
 from service.probing.layering import Layer, layers_of
 from service.probing.loaders import spec, torchscript
 from service.probing.loaders.loaded import LoadedModel, loaded
@@ -169,7 +176,7 @@ class Session:
             raise refused
 
     def _time_pass(self, recording: Recording, samples: int) -> float:
-        """Seconds of a warm forward and backward pass."""
+        """Seconds of a forward and backward pass, warm unless it is long."""
         seconds = 0.0
         for _ in range(2):
             began = time.perf_counter()
@@ -177,6 +184,8 @@ class Session:
                 output = recording.module(*self._draw(samples, 0, -1))
                 gradients_of(output.square().mean(), list(self.model.parameters.values()))
             seconds = time.perf_counter() - began
+            if seconds > ARITHMETIC_SECONDS:
+                break
         return seconds
 
     def _record(self, inputs: tuple[Tensor, ...]) -> Recording:
