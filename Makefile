@@ -2,12 +2,13 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # torch's install line, on its own: on Linux a plain index gives the CUDA build of several GB.
-# The CPU build: make run TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+# Another build, for example the CPU one of pytorch.org's install page:
+#   make run TORCH="torch==2.13.0 --index-url …"
 TORCH ?= torch==2.13.0
 CASES ?= tests/cases/dev_cases.jsonl
 
 PY := .venv/bin/python
-PIP := $(PY) -m pip install --disable-pip-version-check
+PIP := $(PY) -m pip install --disable-pip-version-check --quiet
 # Stamps: what was installed, so that a second call starts at once.
 BASE := .venv/.stamp-run
 DEV := .venv/.stamp-dev
@@ -51,14 +52,17 @@ $(PY):
 TORCH_STAMP := .venv/.stamp-torch-$(shell printf '%s' '$(TORCH)' | cksum | cut -d ' ' -f 1)
 
 $(TORCH_STAMP): | $(PY)
-	$(PIP) $(TORCH)
+	@echo "installing $(TORCH) (this can take minutes, once)"
+	@$(PIP) $(TORCH)
 	@rm -f .venv/.stamp-torch-*
 	@touch $@
 
 $(BASE): requirements.txt constraints.txt $(TORCH_STAMP)
-	$(PIP) -r requirements.txt -c constraints.txt
+	@echo "installing requirements.txt"
+	@$(PIP) -r requirements.txt -c constraints.txt
 	@touch $@
 
 $(DEV): requirements-dev.txt $(BASE)
-	$(PIP) -r requirements-dev.txt -c constraints.txt
+	@echo "installing requirements-dev.txt"
+	@$(PIP) -r requirements-dev.txt -c constraints.txt
 	@touch $@

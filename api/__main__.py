@@ -11,7 +11,7 @@ import uvicorn
 
 from api.app import create_app
 from service import bootstrap
-from service.config import Settings, unknown_variables
+from service.config import load, unknown_variables
 
 log = structlog.get_logger()
 
@@ -39,7 +39,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again when it is done: then the workers are to be stopped too.
         signal.signal(number, lambda *_: sys.exit(0))
-    settings = Settings()
+    settings = load()
     with bootstrap.engine(settings) as engine:
         config = uvicorn.Config(
             create_app(engine, settings),
