@@ -99,6 +99,11 @@ DEFAULT_INIT_DEVIATIONS = 4.0
 """Standard deviations of sampling noise within which a weight's root mean square counts as that of
 torch.nn's default initialization."""
 
+RECOVERY = 1.0
+"""Decades that the fall of the gradient must shrink in two optimizer steps to count as a beginning.
+Two steps of Adam at 1e-3 lift a zero weight to about 2e-3: the gradient comes from nothing to
+within a hundredth; a layer that is truly stuck does not move."""
+
 PLAIN_DEPTH = 40
 """Weight layers in a row, with no skip connection, from which the statistics of step 0 no longer
 tell for sure: of the labelled plain networks of depth 50 without a finding only a quarter is

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from service.diagnosis import thresholds, wording
 from service.diagnosis.detector import QUIET, Case, Reading, finding, grade
-from service.diagnosis.profile import gradient_fall, largest_drop
+from service.diagnosis.profile import Decades, gradient_fall, largest_drop
 from service.domain.measurements import LayerMeasurements
 
 
@@ -29,7 +29,8 @@ class VanishingGradient:
     ### Known false alarms
     Zero-initialised last layers, LoRA-B and LayerScale look like this at step 0. When the fall
     stands at one layer or weights are zero, the model is measured again after two optimizer steps
-    and judged by that. Gradients that are small everywhere are not vanishing.
+    and judged by that, less the drop at that one layer once it recovers. Gradients that are small
+    everywhere are not vanishing.
 
     ### References
     Hochreiter 1991; Glorot & Bengio 2010; He et al. 2015 (arXiv 1502.01852); Schoenholz et al.
@@ -41,7 +42,7 @@ class VanishingGradient:
 
     def read(self, case: Case) -> Reading:
         """Judge the fall of the gradient over depth."""
-        fall = gradient_fall(case.flow)
+        fall = _judged_fall(case)
         if fall is None or len(case.flow.layers) < 2:
             return QUIET
         limits = thresholds.GRADIENT_FALL
@@ -77,6 +78,21 @@ class VanishingGradient:
             ],
         )
         return Reading(found, error, warning)
+
+
+def _judged_fall(case: Case) -> Decades | None:
+    """The fall after settling, when there was any. If it has recovered by then but for one layer, a
+    head or a branch on its way up from zero, that layer's drop is taken off: it closes by
+    itself."""
+    fall = gradient_fall(case.flow)
+    before = gradient_fall(case.measured)
+    if case.settled is None or fall is None or before is None:
+        return fall
+    drop = largest_drop(case.settled)
+    recovered = before.median - fall.median >= thresholds.RECOVERY
+    if not recovered or drop < thresholds.CONCENTRATED_DROP * fall.median:
+        return fall
+    return Decades(fall.median - drop, fall.low - drop, fall.high - drop)
 
 
 def _starved(
