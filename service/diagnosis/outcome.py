@@ -22,8 +22,8 @@ class Outcome(StrEnum):
 
 
 LIKELIHOOD: dict[Outcome, tuple[float, float, float]] = {
-    Outcome.ALL: (0.01, 0.20, 0.95),
-    Outcome.SOME: (0.03, 0.35, 0.04),
+    Outcome.ALL: (0.01, 0.12, 0.95),
+    Outcome.SOME: (0.03, 0.43, 0.04),
     Outcome.NONE: (0.96, 0.45, 0.01),
 }
 """P(outcome of the trial | the model is sick, mixed, healthy): counted on labelled networks (see

@@ -84,6 +84,14 @@ def test_trial_decides(
     assert bool(errors) == (verdict is Verdict.UNHEALTHY)
 
 
+@pytest.mark.parametrize("layers", [2, 8, 30])
+def test_a_failed_trial_alone_does_not_condemn_what_is_surely_healthy(
+    layers: int, case_of: Build
+) -> None:
+    case = case_of({"gradient": [0.1] * layers, "trial": {"sgd": False, "adam": False}})
+    assert _diagnosed(case).verdict is not Verdict.UNHEALTHY
+
+
 def test_summary_says_which_optimizer_trains(case_of: Build) -> None:
     table = {**BETWEEN, "trial": {"sgd": False, "adam": True}}
     summary = _diagnosed(case_of(table)).summary
@@ -145,10 +153,13 @@ def test_likelihoods_are_distributions() -> None:
         assert sum(row[label] for row in LIKELIHOOD.values()) == pytest.approx(1.0, abs=0.011)
 
 
-def test_very_deep_plain_stacks_are_doubted(case_of: Build) -> None:
+def test_very_deep_plain_stacks_and_recurrent_layers_are_doubted(case_of: Build) -> None:
     deep: Table = {"gradient": [0.1] * 50}
     assert _diagnosed(case_of(deep)).verdict is Verdict.HEALTHY
     assert wants_trial(_diagnosed(case_of(deep)))
+    recurrent: Table = {"gradient": [0.05, 0.1], "op": ["lstm", "linear"]}
+    assert _diagnosed(case_of(recurrent)).verdict is Verdict.HEALTHY
+    assert wants_trial(_diagnosed(case_of(recurrent)))
     residual = {**deep, "residual": [i % 2 == 1 for i in range(50)]}
     assert not wants_trial(_diagnosed(case_of(residual)))
 
