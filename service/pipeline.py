@@ -40,7 +40,7 @@ def analyse(
         with watch.stage(Stage.DIAGNOSE):
             diagnosis, settled = _static(request, session, measurements)
         trial: Trial | None = None
-        if plan.trial_steps and wants_trial(diagnosis):
+        if facts.trial_steps and wants_trial(diagnosis):
             with watch.stage(Stage.TRIAL):
                 trial = session.trial()
                 diagnosis = diagnose(
@@ -114,6 +114,9 @@ def _as_used(
         plan,
         inputs=inputs,
         batch_size=facts.batch_size,
+        batches=facts.batches,
+        seeds=facts.seeds,
+        trial_steps=facts.trial_steps,
         loss=measurements.model.loss,
         device=facts.device,
     )

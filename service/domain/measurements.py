@@ -240,3 +240,9 @@ class ModelFacts:
     """cpu."""
     batch_size: int = 1
     """Samples per probe batch, as used."""
+    batches: int = 1
+    """Probe batches per seed, as used."""
+    seeds: int = 1
+    """Initializations or redrawn sets of batches, as used."""
+    trial_steps: int = 0
+    """Longest run of the short training that budget_seconds leaves time for."""

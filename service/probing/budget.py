@@ -1,7 +1,8 @@
 """How much probing fits into the time and memory there is, after one measured micro-batch.
 
 Cuts are made in the order that costs the answer least: batches to two, seeds to two, batch size
-down to 8, one batch, one seed, batch size to 2. What was cut is said in words.
+down to 8, one batch, one seed, batch size to 2; and the steps of the short training, or all of it
+where too few would be left to tell anything. What was cut is said in words.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ PROBE_SHARE = 0.4
 """Share of budget_seconds that the statistics may take; the rest is for the short training."""
 WATCHING = 1.5
 """Measured probe over bare forward and backward pass, rounded up."""
+TRIAL_RUNS = 4
+"""Runs of a short training that does not learn, each trial_steps long (it usually gives up
+earlier)."""
+FEWEST_STEPS = 40
+"""Steps under which a run tells nothing: a model at chance is given up after so many."""
 HELD = 3.0
 """Bytes held at the height of a pass over the bytes of all operations' outputs: the outputs,
 their gradients, and the workspace of reductions and convolutions."""
@@ -86,12 +92,14 @@ def fit(plan: ProbePlan, micro: MicroBatch, memory_mb: int | None) -> Fitted:
         if size.fits(micro, plan):
             break
         size = smaller
+    steps = _trial_steps(plan, micro, size.batch_size)
     cut = [
         f"{name} {before} → {after}"
         for name, before, after in (
             ("batches", plan.batches, size.batches),
             ("seeds", plan.seeds, size.seeds),
             ("batch_size", wanted, size.batch_size),
+            ("trial_steps", plan.trial_steps, steps),
         )
         if before != after
     ]
@@ -100,7 +108,7 @@ def fit(plan: ProbePlan, micro: MicroBatch, memory_mb: int | None) -> Fitted:
             f"budget: {', '.join(cut)}; a pass of {wanted} samples takes about "
             f"{micro.pass_seconds(wanted):.2g} s and budget_seconds is {plan.budget_seconds:g}"
         )
-    fitted = replace(plan, batches=size.batches, seeds=size.seeds)
+    fitted = replace(plan, batches=size.batches, seeds=size.seeds, trial_steps=steps)
     return Fitted(fitted, size.batch_size, tuple(notes))
 
 
@@ -113,6 +121,14 @@ class _Size:
     def fits(self, micro: MicroBatch, plan: ProbePlan) -> bool:
         passes = self.batches * self.seeds * WATCHING
         return passes * micro.pass_seconds(self.batch_size) <= plan.budget_seconds * PROBE_SHARE
+
+
+def _trial_steps(plan: ProbePlan, micro: MicroBatch, batch_size: int) -> int:
+    seconds = plan.budget_seconds * (1 - PROBE_SHARE)
+    affordable = int(seconds / (TRIAL_RUNS * max(micro.pass_seconds(batch_size), 1e-9)))
+    if plan.trial_steps <= affordable:
+        return plan.trial_steps
+    return affordable if affordable >= FEWEST_STEPS else 0
 
 
 def _cuts(size: _Size, *, may_shrink: bool) -> Iterator[_Size]:

@@ -84,6 +84,9 @@ class Session:
             torch=str(torch.__version__),
             device="cpu",
             batch_size=self.batch_size,
+            batches=self.plan.batches,
+            seeds=self.plan.seeds,
+            trial_steps=self.plan.trial_steps,
         )
 
     def measure(
