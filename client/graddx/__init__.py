@@ -1,0 +1,77 @@
+"""Client of graddx: will this network train?
+
+with Client("http://127.0.0.1:8000") as client:
+    analysis = client.analyze(spec)
+"""
+
+from graddx.catalog import Catalog
+from graddx.client import Client
+from graddx.errors import (
+    AccessDenied,
+    AnalysisCancelled,
+    AnalysisFailed,
+    AnalysisNotFound,
+    ApiError,
+    ArtifactNotFound,
+    ArtifactRejected,
+    Busy,
+    ConnectionFailed,
+    ExportFailed,
+    Fault,
+    GraddxError,
+    InvalidInput,
+    InvalidRequest,
+    NotFinished,
+    NotFound,
+    PayloadTooLarge,
+    ServerError,
+    ShapeMismatch,
+    UnknownLayerType,
+    UnsupportedArtifact,
+)
+from graddx.results import (
+    Analysis,
+    AnalysisHead,
+    Artifact,
+    Diagnosis,
+    Finding,
+    Prescription,
+    Recommendation,
+)
+from graddx.statistics import Layer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AccessDenied",
+    "Analysis",
+    "AnalysisCancelled",
+    "AnalysisFailed",
+    "AnalysisHead",
+    "AnalysisNotFound",
+    "ApiError",
+    "Artifact",
+    "ArtifactNotFound",
+    "ArtifactRejected",
+    "Busy",
+    "Catalog",
+    "Client",
+    "ConnectionFailed",
+    "Diagnosis",
+    "ExportFailed",
+    "Fault",
+    "Finding",
+    "GraddxError",
+    "InvalidInput",
+    "InvalidRequest",
+    "Layer",
+    "NotFinished",
+    "NotFound",
+    "PayloadTooLarge",
+    "Prescription",
+    "Recommendation",
+    "ServerError",
+    "ShapeMismatch",
+    "UnknownLayerType",
+    "UnsupportedArtifact",
+]

@@ -1,0 +1,5 @@
+"""`python -m graddx`: the command line."""
+
+from graddx.cli.app import main
+
+main()

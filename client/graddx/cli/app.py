@@ -1,0 +1,138 @@
+"""`graddx check MODEL`: a step of a CI job, or a question from a terminal."""
+
+from __future__ import annotations
+
+import io
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from graddx import __version__
+from graddx.cli import exit_codes
+from graddx.cli.check import Check, Form, ask, result_stream, show
+from graddx.cli.complaint import complain
+from graddx.cli.options import INPUT_FORM, read_labels, read_probe
+from graddx.cli.settings import find_settings, read_settings
+from graddx.client import DEFAULT_URL, DEFAULT_WAIT, Client
+from graddx.errors import GraddxError
+
+app = typer.Typer(
+    name="graddx",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+EXIT_CODES = (
+    "Exit codes: 0 passed, 1 a finding at or above --fail-on, 2 usage or input, "
+    "3 server or network, 4 timeout, 5 the analysis failed, 130 interrupted."
+)
+
+
+def main() -> None:
+    """The console script. An error of its own never looks like a finding (exit code 1)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        app()
+    except Exception:
+        traceback.print_exc()
+        sys.exit(exit_codes.BROKEN)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"graddx {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def graddx(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Will this network train? Ask a graddx server."""
+
+
+@app.command(epilog=EXIT_CODES)
+def check(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="A TorchScript file, or a JSON file with a spec or a request."
+        ),
+    ],
+    url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="GRADDX_URL", metavar="URL", help=f"Address of the server. [{DEFAULT_URL}]"
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="GRADDX_TOKEN", metavar="TOKEN", help="API key of the server."),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="SHAPE", help=f"Once per model input: {INPUT_FORM}."),
+    ] = None,
+    probe: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="`probe` of the request, or @FILE with it."),
+    ] = None,
+    fail_on: Annotated[
+        Literal["error", "warning", "never"] | None,
+        typer.Option(help="Lowest severity that does not pass. [error]"),
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Stored with the analysis.")
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            "--wait",
+            min=0,
+            metavar="SECONDS",
+            help=f"To wait for the diagnosis. [{DEFAULT_WAIT:g}]",
+        ),
+    ] = None,
+    form: Annotated[Form, typer.Option("--format", help="Of the result.")] = "human",
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the result there, not to stdout.")
+    ] = None,
+) -> None:
+    """Will MODEL train as it stands? The exit code says so, stdout why.
+
+    Defaults, and findings to ignore, can stand in graddx.toml, here or in a folder above."""
+    stderr = Console(stderr=True, highlight=False)
+    try:
+        settings = read_settings(find_settings(Path.cwd()))
+        url = url or settings.url or DEFAULT_URL
+        asked = Check(
+            model=model,
+            probe={**settings.probe, **read_probe(probe, inputs or ())},
+            labels={**settings.labels, **read_labels(label or ())},
+            ignore=settings.ignore,
+            allowed_changes=settings.allowed_changes,
+            fail_on=fail_on or settings.fail_on,
+            timeout=_first(timeout, settings.timeout, DEFAULT_WAIT),
+        )
+        with result_stream(output) as out, Client(url, token) as client:
+            analysis = ask(client, asked, stderr)
+            show(analysis, form, out, model.name, client.address(analysis.id))
+    except GraddxError as error:
+        complain(stderr, error, url or DEFAULT_URL)
+        raise typer.Exit(exit_codes.of_error(error)) from error
+    raise typer.Exit(exit_codes.of_analysis(analysis))
+
+
+def _first(*candidates: float | None) -> float:
+    return next(one for one in candidates if one is not None)

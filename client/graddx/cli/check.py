@@ -1,0 +1,111 @@
+"""One check: send the model, wait, show the answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from rich.console import Console
+
+from graddx.cli.human import print_diagnosis, print_failure
+from graddx.cli.progress import doing, progress
+from graddx.cli.settings import IgnoreRule
+from graddx.client import Client
+from graddx.errors import AnalysisFailed, InvalidInput
+from graddx.results import Analysis
+
+Form = Literal["human", "json"]
+
+FILE_WIDTH = 100
+"""Columns of the human form in a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What is asked, with everything that graddx.toml and the options say."""
+
+    model: Path
+    """A TorchScript file, or a JSON file with a spec or a request."""
+    probe: dict[str, Any]
+    """As in a request."""
+    labels: dict[str, str]
+    """As in a request."""
+    ignore: tuple[IgnoreRule, ...]
+    """Findings that are accepted."""
+    allowed_changes: tuple[str, ...] | None
+    """Kinds of recommendation; None: the server's default."""
+    fail_on: str | None
+    """error, warning or never; None: the server's default."""
+    timeout: float
+    """Seconds to wait for the diagnosis, ≥ 0."""
+
+
+def ask(client: Client, check: Check, stderr: Console) -> Analysis:
+    """The final analysis, also one that failed. Raises GraddxError."""
+    with progress(stderr) as say:
+        say(f"sending {check.model.name}")
+        submitted = client.submit(
+            check.model,
+            probe=check.probe or None,
+            labels=check.labels or None,
+            allowed_changes=check.allowed_changes,
+            ignore=[asdict(rule) for rule in check.ignore] or None,
+            fail_on=check.fail_on,
+        )
+        watch = (lambda analysis: say(doing(analysis))) if stderr.is_terminal else None
+        try:
+            return client.wait(submitted.id, check.timeout, progress=watch)
+        except AnalysisFailed as failed:
+            return failed.analysis
+
+
+def show(analysis: Analysis, form: Form, out: TextIO, name: str, address: str) -> None:
+    """Write the result, in one of the forms. Raises InvalidInput when it cannot be written."""
+    try:
+        out.write(_json(analysis) if form == "json" else _human(analysis, out, name, address))
+        out.flush()
+    except BrokenPipeError:
+        # `graddx check … | head`: the exit code is still the answer. Python flushes once more
+        # when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+    except OSError as error:
+        raise InvalidInput(f"the result cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def result_stream(path: Path | None) -> Iterator[TextIO]:
+    """stdout, or the file, opened before anything is asked: a wrong path costs no analysis.
+    Raises InvalidInput."""
+    if path is None:
+        yield sys.stdout
+        return
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"--output {path}: {error.strerror}") from error
+    with file:
+        yield file
+
+
+def _json(analysis: Analysis) -> str:
+    return json.dumps(analysis.raw, indent=2, ensure_ascii=False) + "\n"
+
+
+def _human(analysis: Analysis, out: TextIO, name: str, address: str) -> str:
+    """For this stream: its width, and colours only where it has them."""
+    width = None if out is sys.stdout else FILE_WIDTH
+    console = Console(file=out, width=width, highlight=False)
+    with console.capture() as captured:
+        if analysis.status == "succeeded":
+            print_diagnosis(console, name, analysis, address)
+        else:
+            print_failure(console, name, AnalysisFailed(analysis), address)
+    # rich fills the cells of its tables with spaces.
+    return re.sub(r" +$", "", captured.get(), flags=re.MULTILINE)

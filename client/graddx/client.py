@@ -1,0 +1,274 @@
+"""The calls of the server, one method each."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+from graddx.catalog import Catalog
+from graddx.errors import AnalysisCancelled, AnalysisFailed, InvalidInput, NotFinished
+from graddx.export import export, is_module
+from graddx.model_source import Submission, read_model
+from graddx.reading import read, read_analysis, read_page
+from graddx.results import Analysis, AnalysisHead, Artifact
+from graddx.retries import Retries
+from graddx.statistics import Layer
+from graddx.transport import Transport
+
+if TYPE_CHECKING:
+    from graddx.export import Module
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_WAIT = 300.0
+"""Seconds to wait for a diagnosis."""
+HOLD_SECONDS = 20.0
+"""Longest that one call is held; short enough for proxies, which cut silent calls off."""
+WATCHED_HOLD_SECONDS = 1.0
+"""The same when somebody watches the progress."""
+WAIT_PATIENCE = 2
+"""Waiting repeats its calls twice as often: a server that restarts is waited for (some 30 s)."""
+
+Json = Mapping[str, Any]
+Progress = Callable[[Analysis], None]
+
+
+class Client:
+    """A graddx server.
+
+        with Client("http://127.0.0.1:8000") as client:
+            analysis = client.analyze("net.pt", probe={"inputs": [{"shape": [3, 32, 32]}]})
+
+    Every method raises ApiError when the server refuses and ConnectionFailed when no answer comes;
+    calls that can be repeated without harm are (see graddx.retries)."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        token: str | None = None,
+        *,
+        timeout: float = 30.0,
+        retries: int = 4,
+    ) -> None:
+        """`timeout`: seconds until a silent server is given up, besides the time it was asked to
+        wait. `retries`: repetitions of a call. Raises InvalidInput when `url` is none."""
+        from graddx import __version__
+
+        self._transport = Transport(url, token, timeout, Retries(retries), f"graddx/{__version__}")
+
+    @property
+    def url(self) -> str:
+        """Address of the server."""
+        return self._transport.url
+
+    def address(self, analysis_id: str) -> str:
+        """Address of an analysis."""
+        return f"{self.url}{_analysis(analysis_id)}"
+
+    def analyze(
+        self,
+        model: Json | str | os.PathLike[str] | Module,
+        *,
+        probe: Json | None = None,
+        labels: Mapping[str, str] | None = None,
+        allowed_changes: Sequence[str] | None = None,
+        ignore: Sequence[Json] | None = None,
+        fail_on: str | None = None,
+        fresh: bool | None = None,
+        wait: float = DEFAULT_WAIT,
+    ) -> Analysis:
+        """Submit a model and wait for its diagnosis, at most `wait` seconds.
+
+        `model` is a spec, the path of a JSON file with one, the path of a TorchScript file, which
+        is streamed, or a torch.nn.Module, which is exported. The rest is as in the request of
+        `POST /v1/analyses`; what is None is left to the server. An analysis that does not pass is
+        returned like any other: look at `passed`.
+
+        Raises besides: InvalidInput, ExportFailed; AnalysisFailed, AnalysisCancelled; NotFinished,
+        after which `wait` can be called again."""
+        submitted = self.submit(
+            model,
+            probe=probe,
+            labels=labels,
+            allowed_changes=allowed_changes,
+            ignore=ignore,
+            fail_on=fail_on,
+            fresh=fresh,
+        )
+        return self.wait(submitted.id, wait)
+
+    def submit(
+        self,
+        model: Json | str | os.PathLike[str] | Module,
+        *,
+        probe: Json | None = None,
+        labels: Mapping[str, str] | None = None,
+        allowed_changes: Sequence[str] | None = None,
+        ignore: Sequence[Json] | None = None,
+        fail_on: str | None = None,
+        fresh: bool | None = None,
+    ) -> Analysis:
+        """As `analyze`, without waiting.
+
+        Where `model` is a whole request, what is given here goes before what stands there; `probe`
+        and `labels` are merged, `ignore` adds to it."""
+        options = {
+            "probe": probe,
+            "labels": labels,
+            "allowed_changes": allowed_changes,
+            "ignore": ignore,
+            "fail_on": fail_on,
+            "fresh": fresh,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        if not is_module(model):
+            return self._post(read_model(model), given)
+        with tempfile.TemporaryDirectory(prefix="graddx-") as folder:
+            file = export(model, probe or {}, Path(folder))
+            return self._post(Submission({}, file=file), given)
+
+    def get(self, analysis_id: str) -> Analysis:
+        """An analysis as it stands."""
+        return read_analysis(self._transport.call("GET", _analysis(analysis_id)), Analysis)
+
+    def wait(
+        self, analysis_id: str, timeout: float = DEFAULT_WAIT, *, progress: Progress | None = None
+    ) -> Analysis:
+        """The analysis once it succeeded. `progress` is called with it about every second until
+        then. Raises NotFinished after `timeout` seconds, AnalysisFailed, AnalysisCancelled."""
+        deadline = time.monotonic() + timeout
+        longest = WATCHED_HOLD_SECONDS if progress else HOLD_SECONDS
+        while True:
+            hold = min(longest, max(0.0, deadline - time.monotonic()))
+            analysis = self._look(analysis_id, hold)
+            if analysis.final:
+                return _succeeded(analysis)
+            if time.monotonic() >= deadline:
+                raise NotFinished(analysis, timeout)
+            if progress:
+                progress(analysis)
+
+    def cancel(self, analysis_id: str) -> Analysis:
+        """Stop an analysis that is queued or running; one that is final stays as it is.
+
+        The server has one call to cancel and to delete: an analysis that ends in the very moment
+        of this one is deleted."""
+        analysis = self.get(analysis_id)
+        if analysis.final:
+            return analysis
+        answer = self._transport.call("DELETE", _analysis(analysis_id))
+        return read_analysis(answer, Analysis) if answer.content else analysis
+
+    def delete(self, analysis_id: str) -> None:
+        """Remove an analysis, and stop it first where it is queued or running."""
+        cancelled = self._transport.call("DELETE", _analysis(analysis_id)).status_code == 202
+        if cancelled:
+            self._transport.call("DELETE", _analysis(analysis_id))
+
+    def layers(self, analysis_id: str) -> tuple[Layer, ...]:
+        """Every statistic of every layer; empty until the analysis succeeded."""
+        answer = self._transport.call("GET", f"{_analysis(analysis_id)}/layers")
+        return read(answer, _Layers).layers
+
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        verdict: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        model_sha256: str | None = None,
+    ) -> Iterator[AnalysisHead]:
+        """Analyses without their results, newest first, page after page as they are asked for."""
+        filters = {"status": status, "verdict": verdict, "model_sha256": model_sha256}
+        params: dict[str, Any] = {name: value for name, value in filters.items() if value}
+        params |= {"label": [f"{key}:{value}" for key, value in (labels or {}).items()]}
+        params |= {"limit": 100}
+        while True:
+            answer = self._transport.call("GET", "/v1/analyses", params=params)
+            items, cursor = read_page(answer, AnalysisHead)
+            yield from items
+            if cursor is None:
+                return
+            params |= {"cursor": cursor}
+
+    def put_artifact(self, path: str | os.PathLike[str]) -> Artifact:
+        """Store a file once; the same content has the same id. It is streamed, and sent again
+        when the connection breaks. Raises InvalidInput when it cannot be read."""
+        try:
+            return read(self._transport.call("PUT", "/v1/artifacts", file=Path(path)), Artifact)
+        except OSError as error:
+            raise InvalidInput(f"{path}: {error.strerror}") from error
+
+    def catalog(self) -> Catalog:
+        """Everything the server can find, advise and build."""
+        return read(self._transport.call("GET", "/v1/catalog"), Catalog)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _look(self, analysis_id: str, hold: float) -> Analysis:
+        answer = self._transport.call(
+            "GET",
+            _analysis(analysis_id),
+            params={"wait": round(hold, 3)},
+            hold=hold,
+            patience=WAIT_PATIENCE,
+        )
+        return read_analysis(answer, Analysis)
+
+    def _post(self, submission: Submission, given: dict[str, Any]) -> Analysis:
+        body = _merged(submission.request, given)
+        if submission.file is not None:
+            body["model"] = {"kind": "artifact", "id": self.put_artifact(submission.file).id}
+        answer = self._transport.call("POST", "/v1/analyses", body=body)
+        return read_analysis(answer, Analysis)
+
+
+def _analysis(analysis_id: str) -> str:
+    return f"/v1/analyses/{quote(analysis_id, safe='')}"
+
+
+def _succeeded(analysis: Analysis) -> Analysis:
+    """Raises AnalysisFailed, AnalysisCancelled."""
+    if analysis.status == "cancelled":
+        raise AnalysisCancelled(analysis)
+    if analysis.status != "succeeded":
+        raise AnalysisFailed(analysis)
+    return analysis
+
+
+def _merged(request: Json, given: Json) -> dict[str, Any]:
+    """`given` over `request`; objects are merged by name, ignore rules are added."""
+    merged = {**request, **given}
+    for name in request.keys() & given.keys():
+        match request[name], given[name]:
+            case Mapping() as before, Mapping() as after:
+                merged[name] = {**before, **after}
+            case list() as before, after if name == "ignore":
+                merged[name] = [*before, *after]
+    return merged
+
+
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """Answer of `GET /v1/analyses/{id}/layers`."""
+
+    layers: tuple[Layer, ...] = ()

@@ -1,0 +1,143 @@
+"""What was measured, layer by layer. A number is None when it is not finite or does not apply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """Of one number over its repetitions."""
+
+    p50: float | None = None
+    p90: float | None = None
+    max: float | None = None
+    n: int = 0
+    """Finite repetitions."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDiagnosis:
+    """Measurements of the whole model."""
+
+    loss: str = ""
+    """The loss that was used."""
+    loss_at_start: float | None = None
+    """Mean over seeds and batches."""
+    chance_loss: float | None = None
+    """What knowing nothing costs."""
+    grad_norm: Quantiles = field(default_factory=Quantiles)
+    """Norm of the gradient of all parameters, over seeds and batches."""
+    total_gain: float | None = None
+    """Gradient norm at the first layer's output over that at the last layer's output."""
+    trainable_depth: Mapping[str, Any] | None = None
+    """predicted, low, high, actual; None where theory does not cover the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """Of a layer's output."""
+
+    mean: float | None = None
+    std: float | None = None
+    """≥ 0."""
+    rms: float | None = None
+    """≥ 0."""
+    abs_max: float | None = None
+    """Largest magnitude."""
+    zero_fraction: float | None = None
+    """Share of elements exactly 0, 0 … 1."""
+    saturated_fraction: float | None = None
+    """Share in the nonlinearity's flat region, 0 … 1."""
+    dead_unit_fraction: float | None = None
+    """Share of units that are 0 on the whole probe, 0 … 1."""
+    correlation: float | None = None
+    """Mean pairwise cosine between samples, -1 … 1."""
+    nonfinite_count: int = 0
+    """NaN and infinite elements."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """Of the loss with respect to a layer's output."""
+
+    rms: float | None = None
+    """≥ 0."""
+    norm: float | None = None
+    """Frobenius norm over a batch, ≥ 0."""
+    abs_max: float | None = None
+    """Largest magnitude."""
+    gain: float | None = None
+    """Gradient norm at the layer's input over that at its output, this path alone, ≥ 0."""
+    gain_quantiles: Mapping[str, float | None] = field(default_factory=dict)
+    """p05, p50, p95 per sample."""
+    gain_parts: Mapping[str, float | None] | None = None
+    """weight, activation, normalization, residual: factors of the gain."""
+    predicted_gain: float | None = None
+    """Theory's gain; None where it does not cover the layer."""
+    zero_fraction: float | None = None
+    """Share of elements exactly 0, 0 … 1."""
+    underflow_fraction_fp16: float | None = None
+    """Share of nonzero elements that would be 0 in float16, 0 … 1."""
+    nonfinite_count: int = 0
+    """NaN and infinite elements."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """Of one parameter and its gradient."""
+
+    name: str
+    """As in named_parameters()."""
+    shape: tuple[int, ...] = ()
+    rms: float | None = None
+    """Of the parameter, ≥ 0."""
+    grad_norm: float | None = None
+    """≥ 0; None when no gradient reached it."""
+    grad_rms: float | None = None
+    """≥ 0."""
+    grad_to_weight: float | None = None
+    """Gradient norm over parameter norm, ≥ 0."""
+    snr: float | None = None
+    """Mean gradient over its spread across batches, ≥ 0."""
+    update_ratio: float | None = None
+    """Size of the first optimizer step relative to the parameter; None without an optimizer."""
+    connected: bool = True
+    """False when the loss does not depend on it."""
+    frozen: bool = False
+    """True when it was saved with requires_grad=False."""
+    unit_spread: float | None = None
+    """How far the rows' gradients differ, 0 … 1; 0: symmetric units."""
+    nonfinite_count: int = 0
+    """NaN and infinite elements."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Every statistic of one layer."""
+
+    index: int
+    """Position in execution order, from 0."""
+    name: str
+    """Module path."""
+    op: str = ""
+    """linear, conv2d, lstm, attention, norm …"""
+    nonlinearity: str | None = None
+    """What follows, in lower snake case; None: nothing."""
+    normalization: str | None = None
+    """batch_norm, layer_norm … or None."""
+    residual: bool = False
+    """True when another layer's output is added here."""
+    fan_in: int | None = None
+    fan_out: int | None = None
+    depth: int = 0
+    """Longest chain of layers that ends here, from 1."""
+    output_shape: tuple[int, ...] = ()
+    """With the batch dimension."""
+    activation: Activation = field(default_factory=Activation)
+    gradient: Gradient = field(default_factory=Gradient)
+    parameters: tuple[Parameter, ...] = ()
+    spread: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    """Lowest and highest value over seeds and batches, by dotted name (gradient.gain …)."""

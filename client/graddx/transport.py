@@ -1,0 +1,132 @@
+"""One HTTP call: address, token, retries, and an exception for every answer that is not success."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from graddx.errors import ConnectionFailed, InvalidInput
+from graddx.reading import read_error
+from graddx.retries import Retries, may_repeat, pause_asked
+
+log = logging.getLogger("graddx")
+
+CONNECT_SECONDS = 5.0
+"""Longest wait for a connection."""
+IDLE_SECONDS = 2.0
+"""A kept connection is closed after this, before the server (5 s) closes it under a call."""
+
+Params = Mapping[str, str | int | float | Sequence[str]]
+
+
+class Transport:
+    """Calls one server."""
+
+    def __init__(
+        self, url: str, token: str | None, timeout: float, retries: Retries, agent: str
+    ) -> None:
+        self.url = _checked(url)
+        self._timeout = timeout
+        self._retries = retries
+        authorization = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx2.Client(
+            headers={"User-Agent": agent, **authorization},
+            timeout=httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
+            limits=httpx2.Limits(keepalive_expiry=IDLE_SECONDS),
+        )
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        body: Any = None,
+        file: Path | None = None,
+        hold: float = 0.0,
+        patience: int = 1,
+    ) -> httpx2.Response:
+        """The answer, when it is a success.
+
+        `body` is sent as JSON, `file` streamed; the server may hold the call for `hold` seconds;
+        `patience` multiplies the repetitions. Raises ApiError, ConnectionFailed, InvalidInput."""
+        content = None if body is None else _json(body)
+        url = f"{self.url}{path}"
+        for pause in Retries(self._retries.times * patience).pauses():
+            try:
+                response = self._once(method, url, params, content, file, hold)
+            except httpx2.TransportError as error:
+                if pause is None or not may_repeat(method, error):
+                    raise ConnectionFailed(self.url, _reason(error)) from error
+                rest = pause
+            else:
+                if response.is_success:
+                    return response
+                refused = read_error(response)
+                asked = pause_asked(method, refused)
+                if pause is None or asked is None:
+                    raise refused
+                rest = max(pause, asked)
+            log.info("%s %s again in %.1f s", method, url, rest)
+            time.sleep(rest)
+        raise AssertionError("the last try returns or raises")
+
+    def _once(
+        self,
+        method: str,
+        url: str,
+        params: Params | None,
+        content: bytes | None,
+        file: Path | None,
+        hold: float,
+    ) -> httpx2.Response:
+        with ExitStack() as opened:
+            stream = opened.enter_context(file.open("rb")) if file else None
+            kind = "application/octet-stream" if file else "application/json"
+            timeout = httpx2.Timeout(
+                self._timeout,
+                connect=min(self._timeout, CONNECT_SECONDS),
+                read=self._timeout + hold,
+            )
+            return self._http.request(
+                method,
+                url,
+                params=params,
+                content=stream or content,
+                headers={"Content-Type": kind} if stream or content else None,
+                timeout=timeout,
+            )
+
+
+def _checked(url: str) -> str:
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise InvalidInput(f"{url!r} is not an address: {error}") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise InvalidInput(f"{url!r} is not an address: it must start with http:// or https://")
+    return url.rstrip("/")
+
+
+def _json(body: Any) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"the request cannot be written as JSON: {error}") from error
+
+
+def _reason(error: httpx2.TransportError) -> str:
+    if isinstance(error, httpx2.TimeoutException):
+        return f"timed out ({type(error).__name__})"
+    return str(error) or type(error).__name__
