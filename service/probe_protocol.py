@@ -21,7 +21,8 @@ HEADER = struct.Struct(">I")
 
 
 class Open(msgspec.Struct, tag="open", frozen=True):
-    """Load and record the model. The file, if any, is descriptor `model_fd`."""
+    """Load and record the model. The file, if any, is descriptor `model_fd`; so many bytes of
+    weights and of data follow the frame."""
 
     plan: ProbePlan
     architecture: Architecture | None = None
@@ -29,6 +30,8 @@ class Open(msgspec.Struct, tag="open", frozen=True):
     threads: int = 1
     memory_mb: int | None = None
     """What the child may take besides what it has; None: no bound."""
+    weights_bytes: int = 0
+    data_bytes: int = 0
 
 
 class Measure(msgspec.Struct, tag="measure", frozen=True):

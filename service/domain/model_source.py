@@ -14,6 +14,8 @@ class SpecSource:
 
     architecture: Architecture
     """Validated and expanded."""
+    weights_id: str | None = None
+    """Artifact id of a safetensors file with its parameters; None: initialized afresh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +38,4 @@ def model_source(model: ModelRequest, model_format: str) -> ModelSource:
     """
     if model.artifact_id is not None:
         return ArtifactSource(model.artifact_id, model_format)
-    return SpecSource(resolve(model.spec or {}))
+    return SpecSource(resolve(model.spec or {}), model.weights_id)

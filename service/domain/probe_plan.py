@@ -57,6 +57,9 @@ class ProbePlan:
     """Length of the short training; 0 turns it off."""
     mode: str = "train"
     """train, eval or as_saved."""
+    data: str | None = None
+    """Artifact id of a real batch (safetensors or npz with x or x0, x1, …, optional y); None:
+    inputs are drawn."""
     budget_seconds: float = 60.0
     """Wall-clock time the whole analysis should take, > 0."""
     device: str = "auto"

@@ -17,6 +17,8 @@ class ModelRequest:
     """spec or artifact."""
     spec: dict[str, Any] | None = None
     """kind spec: {"input": …, "layers": […]} exactly as submitted."""
+    weights_id: str | None = None
+    """kind spec: "sha256:…" of a safetensors file with the parameters; None: initialized."""
     artifact_id: str | None = None
     """kind artifact: "sha256:…" of a stored file."""
 

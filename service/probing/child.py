@@ -11,6 +11,7 @@ import os
 import resource
 from typing import IO, Any
 
+import numpy as np
 import torch
 
 from service import probe_protocol as protocol
@@ -50,7 +51,9 @@ def serve(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
         while (ask := _next(channel)) is not None:
             try:
                 if isinstance(ask, protocol.Open):
-                    session = _open(ask, model_fd)
+                    weights = _exactly(channel, ask.weights_bytes)
+                    data = _exactly(channel, ask.data_bytes)
+                    session = _open(ask, model_fd, weights, data)
                     reply: protocol.Reply = protocol.Opened(session.facts(), _peak_mb())
                 else:
                     reply = _do(session, ask, output_fd)
@@ -69,6 +72,7 @@ def warm_up() -> None:
     torch.set_num_threads(1)
     plan = ProbePlan(batch_size=4, batches=2, seeds=2, trial_steps=2)
     _whole_job(Session.open(plan, resolve(SMALL_SPEC), None))
+    _whole_job(_with_data_and_weights(plan))
     plain_executor()
     module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
     file = io.BytesIO()
@@ -77,6 +81,15 @@ def warm_up() -> None:
     inputs = (InputPlan((4,)),)
     plan = ProbePlan(inputs=inputs, batch_size=4, batches=2, seeds=1, trial_steps=2)
     _whole_job(Session.open(plan, None, file))
+
+
+def _with_data_and_weights(plan: ProbePlan) -> Session:
+    weights, rows = io.BytesIO(), io.BytesIO()
+    Session.open(plan, resolve(SMALL_SPEC), None).export(weights)
+    np.savez(rows, x=np.ones((4, 1, 6, 6), np.float32), y=np.arange(4) % 3)
+    return Session.open(
+        plan, resolve(SMALL_SPEC), None, weights=weights.getvalue(), data=rows.getvalue()
+    )
 
 
 def _whole_job(session: Session) -> None:
@@ -89,12 +102,21 @@ def _whole_job(session: Session) -> None:
         protocol.decode_reply(frame[protocol.HEADER.size :])
 
 
-def _open(ask: protocol.Open, model_fd: int | None) -> Session:
+def _open(
+    ask: protocol.Open, model_fd: int | None, weights: bytes | None, data: bytes | None
+) -> Session:
     torch.set_num_threads(max(1, ask.threads))
     file: IO[bytes] | None = None
     if ask.architecture is None and model_fd is not None:
         file = os.fdopen(model_fd, "rb", closefd=False)
-    return Session.open(ask.plan, ask.architecture, file, ask.memory_mb)
+    return Session.open(
+        ask.plan,
+        ask.architecture,
+        file,
+        memory_mb=ask.memory_mb,
+        weights=weights or None,
+        data=data or None,
+    )
 
 
 def _do(session: Session | None, ask: protocol.Ask, output_fd: int) -> protocol.Reply:

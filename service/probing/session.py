@@ -24,6 +24,7 @@ from service.probing.budget import (
     fit,
     may_mislead,
 )
+from service.probing.data import Data, read, read_weights
 from service.probing.layering import Layer, layers_of
 from service.probing.loaders import spec, torchscript
 from service.probing.loaders.loaded import LoadedModel, loaded
@@ -41,10 +42,19 @@ zero-initialised branch by its rate whatever the gradient's scale."""
 class Session:
     """The probing room's whole offer, behind the process wall."""
 
-    def __init__(self, model: LoadedModel, plan: ProbePlan, memory_mb: int | None = None) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        plan: ProbePlan,
+        *,
+        memory_mb: int | None = None,
+        data: Data | None = None,
+    ) -> None:
         """Record and time a micro-batch, fit the plan to budget and memory (MiB; None: no
-        bound), record the model at the batch size that came out."""
+        bound), record the model at the batch size that came out. Batches are rows of `data`, or
+        drawn as the plan says."""
         self.model = model
+        self.data = data
         self.dtype = getattr(torch, plan.precision)
         self.plan = plan
         self.start = {name: value.detach().clone() for name, value in self._state().items()}
@@ -63,16 +73,26 @@ class Session:
         plan: ProbePlan,
         architecture: Architecture | None,
         file: IO[bytes] | None,
+        *,
         memory_mb: int | None = None,
+        weights: bytes | None = None,
+        data: bytes | None = None,
     ) -> Session:
-        """Build a spec's model or load a file's. Raises ProbeFailure."""
+        """Build a spec's model (with `weights`, a safetensors file, in place of its
+        initialization) or load a file's. Raises ProbeFailure."""
         dtype = getattr(torch, plan.precision)
         if architecture is not None:
-            given = _with_inputs(plan, architecture)
-            return cls(_from_spec(architecture, plan, dtype), given, memory_mb)
-        if file is None:
+            plan = _with_inputs(plan, architecture)
+        rows = None if data is None else read(data, dtype, plan.inputs)
+        if rows is not None and not plan.inputs:
+            plan = replace(plan, inputs=rows.plans())
+        if architecture is not None:
+            model = _from_spec(architecture, plan, dtype, weights)
+        elif file is not None:
+            model = torchscript.load(file, mode=plan.mode, dtype=dtype)
+        else:
             raise InternalError("neither an architecture nor a file was given")
-        return cls(torchscript.load(file, mode=plan.mode, dtype=dtype), plan, memory_mb)
+        return cls(model, plan, memory_mb=memory_mb, data=rows)
 
     def facts(self) -> ModelFacts:
         """What loading told."""
@@ -198,12 +218,22 @@ class Session:
     def _inputs(self, seed: int, batch: int) -> tuple[Tensor, ...]:
         return self._draw(self.batch_size, seed, batch)
 
+    def _rows(self, data: Data, samples: int, seed: int, batch: int) -> Tensor:
+        return data.rows(samples, generator_for(self.plan.seed, "inputs", seed, batch))
+
     def _draw(self, samples: int, seed: int, batch: int) -> tuple[Tensor, ...]:
+        if self.data is not None:
+            return self.data.batch(self._rows(self.data, samples, seed, batch))
         generator = generator_for(self.plan.seed, "inputs", seed, batch)
         return draw(self.plan.inputs, samples, generator, self.dtype)
 
     def _batch(self, seed: int, batch: int) -> Batch:
         def target(output: Tensor, loss: Loss) -> Tensor:
+            if self.data is not None:
+                rows = self._rows(self.data, self.batch_size, seed, batch)
+                answers = self.data.targets(rows, loss, output)
+                if answers is not None:
+                    return answers
             generator = generator_for(self.plan.seed, "target", seed, batch)
             return loss.target(output.shape, output.dtype, generator)
 
@@ -316,9 +346,17 @@ def _same(one: Tensor, other: Tensor) -> bool:
     )
 
 
-def _from_spec(architecture: Architecture, plan: ProbePlan, dtype: torch.dtype) -> LoadedModel:
+def _from_spec(
+    architecture: Architecture, plan: ProbePlan, dtype: torch.dtype, weights: bytes | None
+) -> LoadedModel:
     torch.manual_seed(plan.seed)
     module = spec.build(architecture)
+    if weights is not None:
+        try:
+            module.load_state_dict(read_weights(weights))
+        except RuntimeError as error:
+            raise ModelRaised(first_lines(error)) from error
+        return loaded("spec", module, mode=plan.mode, dtype=dtype)
 
     def fresh() -> dict[str, Tensor]:
         return dict(spec.build(architecture).named_parameters())

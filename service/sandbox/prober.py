@@ -74,7 +74,18 @@ class ZygoteProber:
             self._expect_abort(True)
             stack.callback(self._expect_abort, False)
             session = self._begin(source, stack)
-            session.start(_opening(source, plan, self._threads, self._limits.memory_mb))
+            weights = self._attached(source.weights_id if isinstance(source, SpecSource) else None)
+            data = self._attached(plan.data)
+            opening = Open(
+                plan=plan,
+                architecture=source.architecture if isinstance(source, SpecSource) else None,
+                format=source.format if isinstance(source, ArtifactSource) else "spec",
+                threads=self._threads,
+                memory_mb=self._limits.memory_mb,
+                weights_bytes=sum(path.stat().st_size for path in weights),
+                data_bytes=sum(path.stat().st_size for path in data),
+            )
+            session.start(opening, weights + data)
             yield session
 
     def abort(self) -> None:
@@ -114,6 +125,14 @@ class ZygoteProber:
         session = ChildSession(child, ours, output, self._limits)
         self._attach(session)
         return session
+
+    def _attached(self, artifact_id: str | None) -> list[Path]:
+        if artifact_id is None:
+            return []
+        path = self._open_artifact(artifact_id)
+        if not path.exists():
+            raise ArtifactNotFound(f"the file of {artifact_id} is gone")
+        return [path]
 
     def _model(self, source: ModelSource, stack: contextlib.ExitStack) -> int | None:
         if isinstance(source, SpecSource):
@@ -183,9 +202,3 @@ def _output_file() -> Iterator[int]:
     """A file without a name, gone with the session."""
     with tempfile.TemporaryFile() as file:
         yield file.fileno()
-
-
-def _opening(source: ModelSource, plan: ProbePlan, threads: int, memory_mb: int) -> Open:
-    if isinstance(source, ArtifactSource):
-        return Open(plan=plan, format=source.format, threads=threads, memory_mb=memory_mb)
-    return Open(plan=plan, architecture=source.architecture, threads=threads, memory_mb=memory_mb)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from service.domain.errors import (
@@ -57,9 +58,9 @@ class ChildSession:
         self._peak_memory_mb: float | None = None
         self._aborted = False
 
-    def start(self, message: Open) -> None:
-        """Load the model. Raises ProbeFailure."""
-        self.facts: ModelFacts = self._ask(message, Opened).facts
+    def start(self, message: Open, attachments: Sequence[Path] = ()) -> None:
+        """Load the model; the attachments' bytes follow the message. Raises ProbeFailure."""
+        self.facts: ModelFacts = self._ask(message, Opened, attachments).facts
 
     def measure(
         self, changes: tuple[Mapping[str, Any], ...] = (), *, after_steps: int = 0
@@ -101,11 +102,13 @@ class ChildSession:
         self._aborted = True
         self._child.kill()
 
-    def _ask(self, message: Ask, expected: type[_Answer]) -> _Answer:
+    def _ask(
+        self, message: Ask, expected: type[_Answer], attachments: Sequence[Path] = ()
+    ) -> _Answer:
         if self._failure is not None:
             raise self._failure
         try:
-            reply = self._exchange(message)
+            reply = self._exchange(message, attachments)
         except ProbeFailure as failure:
             raise self._end(failure) from failure.__cause__
         if isinstance(reply, Failed):
@@ -125,12 +128,14 @@ class ChildSession:
         self._child.kill()
         return failure
 
-    def _exchange(self, message: Ask) -> Reply:
+    def _exchange(self, message: Ask, attachments: Sequence[Path]) -> Reply:
         frame = encode(message)
         if len(frame) > self._limits.ask_bytes:
             raise InternalError(f"a message of {len(frame) // MIB} MiB to the probe is too large")
         try:
             self._send(frame)
+            for path in attachments:
+                self._send_file(path)
             length = frame_length(self._receive(HEADER.size), self._limits.reply_bytes)
             return decode_reply(self._receive(length))
         except TimeoutError as error:
@@ -145,6 +150,11 @@ class ChildSession:
     def _send(self, frame: bytes) -> None:
         self._await_no_longer_than_allowed()
         self._channel.sendall(frame)
+
+    def _send_file(self, path: Path) -> None:
+        with path.open("rb") as file:
+            while part := file.read(MIB):
+                self._send(part)
 
     def _receive(self, length: int) -> bytes:
         """Exactly so many bytes. Raises EOFError, TimeoutError."""
