@@ -83,15 +83,8 @@ class ClassTask:
     def draw(
         self, batch_size: int, generator: torch.Generator
     ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """A fresh batch and its classes, int64 (batch_size,).
-
-        Every class appears equally often (to within one), in random order: what a model that does
-        not see its input learns, the classes' frequencies in the last batches, is then no noise
-        that hides a slow start.
-        """
-        start = torch.randint(0, self.classes, (), generator=generator)
-        order = torch.randperm(batch_size, generator=generator)
-        labels = ((torch.arange(batch_size) + start) % self.classes)[order]
+        """A fresh batch and its classes, int64 (batch_size,)."""
+        labels = torch.randint(0, self.classes, (batch_size,), generator=generator)
         pairs = zip(self.inputs, self.patterns, strict=True)
         return tuple(self._show(plan, own, labels, generator) for plan, own in pairs), labels
 

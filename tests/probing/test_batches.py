@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from service.domain.probe_plan import InputPlan
-from service.probing.batches import class_task, draw, generator_for, signal_share, token_share
+from service.probing.batches import (
+    class_task,
+    draw,
+    generator_for,
+    signal_share,
+    stretch,
+    token_share,
+)
 
 
 def test_generators_repeat_and_differ_by_path() -> None:
@@ -127,3 +134,15 @@ def test_shares_are_shares() -> None:
     assert signal_share(10**6) < signal_share(4) < 1.0
     assert (1.0 - token_share(1)) <= 0.01 + 1e-12
     assert math.isclose(token_share(512), 0.5)
+
+
+def test_pooling_leaves_the_class_of_a_sequence() -> None:
+    task = class_task((InputPlan((16, 8)),), 4, generator_for(0))
+    (inputs,), labels = task.draw(4000, generator_for(1))
+    assert nearest(inputs.mean(1), labels) > 0.9
+
+
+def test_stretch_takes_the_nearest() -> None:
+    image = torch.arange(4.0).view(1, 1, 2, 2)
+    assert stretch(image, (4, 2))[0, 0].tolist() == [[0, 1], [0, 1], [2, 3], [2, 3]]
+    assert stretch(stretch(image, (6, 6)), (2, 2)).equal(image)

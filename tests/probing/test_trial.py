@@ -194,6 +194,60 @@ def test_healthy_models_of_every_output_learn(
     assert learned(try_out(build, plan, (inputs,), output_op)) == BOTH
 
 
+def test_an_image_is_asked_for_an_image() -> None:
+    def build() -> nn.Module:
+        down = [nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU()]
+        up = [nn.ConvTranspose2d(16, 16, 2, 2), nn.ReLU(), nn.Conv2d(16, 2, 1)]
+        return nn.Sequential(*down, *up)
+
+    seen = try_out(build, inputs=(IMAGE,))
+    assert (seen.task, learned(seen)) == ("code_regression", BOTH)
+
+
+def test_units_that_stay_alike_do_not_learn() -> None:
+    def build() -> nn.Module:
+        net = mlp(1, nn.Tanh)
+        for parameter in net.parameters():
+            nn.init.constant_(parameter, 0.02)
+        return net
+
+    seen = try_out(build)
+    assert learned(seen) == NEITHER
+    assert max(run.progress for run in seen.runs) < 0.33
+
+
+def rates(seen: Trial, optimizer: str) -> list[float]:
+    return [run.lr for run in seen.runs if run.optimizer == optimizer]
+
+
+def test_rates_rise_from_chance_and_the_run_is_given_up() -> None:
+    seen = try_out(lambda: mlp(12, nn.Sigmoid))
+    assert rates(seen, "sgd") == [0.03, 0.3, 0.1]
+    assert all(len(run.loss) == trial.PATIENCE for run in seen.runs)
+
+
+def test_rates_fall_after_a_blow_up() -> None:
+    def build() -> nn.Module:
+        net = mlp(12, nn.ReLU)
+        for module in net:
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.5)
+        return net
+
+    seen = try_out(build)
+    assert rates(seen, "sgd") == [0.03, 0.003]
+    assert seen.runs[0].loss[-1] is None
+
+
+def test_learning_ends_the_search() -> None:
+    seen = try_out(lambda: mlp(2, nn.ReLU))
+    assert (rates(seen, "sgd"), rates(seen, "adam")) == ([0.03], [3e-3])
+    for run in seen.runs:
+        assert len(run.loss) < PLAN.trial_steps
+        assert run.progress >= trial.SOLVED
+        assert run.accuracy == pytest.approx(0.1 + 0.9 * run.progress)
+
+
 def test_output_without_parameters_is_an_error() -> None:
     model = Trained(nn.Sequential(nn.ReLU()))
     loss = choose("auto", torch.zeros(8, 10), None)
