@@ -41,6 +41,8 @@ from service.probing.session import Session
 CASES = Path("tests/cases/dev_cases.jsonl")
 ORACLE = Path("tests/cases/oracle.py")
 EXPECTED = {"healthy": "healthy", "mixed": "at_risk", "sick": "unhealthy"}
+BUDGET_SECONDS = 600.0
+"""Generous: a busy machine must not cut the probe and change the score."""
 TRAINS = 0.9
 """Accuracy from which the oracle says that an optimizer trains a model."""
 
@@ -115,7 +117,8 @@ def score(case: dict[str, Any], trial_steps: int) -> Outcome:
     """Run the pipeline on one case."""
     torch.set_num_threads(1)
     model = ModelRequest("spec", spec=case["spec"])
-    request = AnalysisRequest(model, ProbePlan(trial_steps=trial_steps))
+    plan = ProbePlan(trial_steps=trial_steps, budget_seconds=BUDGET_SECONDS)
+    request = AnalysisRequest(model, plan)
     began = time.perf_counter()
     try:
         report = analyse(request, model_source(model, "spec"), InProcessProber(), _ignore)

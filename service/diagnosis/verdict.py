@@ -17,6 +17,9 @@ UNSEEN = (0.003, 0.015, 0.003)
 """Probability left to unhealthy, at_risk and healthy whatever the detectors say: of 180 labelled
 feed-forward networks judged healthy with the highest confidence 4 were mixed and none sick; of 60
 judged unhealthy none was healthy."""
+CONDEMNED = 0.4
+"""Probability from which unhealthy is said even where at_risk is likelier: letting a sick model
+through costs more than failing one that only Adam trains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +32,19 @@ class Belief:
 
     @property
     def verdict(self) -> Verdict:
-        """The most probable."""
-        return max(
-            (self.healthy, 0, Verdict.HEALTHY),
-            (self.at_risk, 1, Verdict.AT_RISK),
-            (self.unhealthy, 2, Verdict.UNHEALTHY),
-        )[2]
+        """The most probable, but unhealthy rather than at_risk from `CONDEMNED` on."""
+        if self.unhealthy >= max(CONDEMNED, self.healthy):
+            return Verdict.UNHEALTHY
+        return Verdict.HEALTHY if self.healthy > self.at_risk else Verdict.AT_RISK
 
     @property
     def confidence(self) -> float:
         """Probability that `verdict` is right."""
-        return max(self.unhealthy, self.at_risk, self.healthy)
+        return {
+            Verdict.UNHEALTHY: self.unhealthy,
+            Verdict.AT_RISK: self.at_risk,
+            Verdict.HEALTHY: self.healthy,
+        }[self.verdict]
 
 
 def static_belief(

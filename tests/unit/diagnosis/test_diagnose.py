@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from service.diagnosis import diagnose, unmatched, wants_settling, wants_trial
 from service.diagnosis.detector import Case, Reading
 from service.diagnosis.outcome import LIKELIHOOD
-from service.diagnosis.verdict import static_belief
+from service.diagnosis.verdict import Belief, static_belief
 from service.domain.findings import Diagnosis, Severity, Verdict
 from service.domain.probe_plan import OptimizerPlan
 from service.domain.request import IgnoreRule
@@ -164,6 +164,20 @@ def test_very_deep_plain_stacks_and_recurrent_layers_are_doubted(case_of: Build)
     assert not wants_trial(_diagnosed(case_of(residual)))
 
 
+@pytest.mark.parametrize(
+    ("belief", "verdict"),
+    [
+        (Belief(0.45, 0.5, 0.05), Verdict.UNHEALTHY),
+        (Belief(0.35, 0.5, 0.15), Verdict.AT_RISK),
+        (Belief(0.41, 0.1, 0.49), Verdict.HEALTHY),
+        (Belief(0.1, 0.3, 0.6), Verdict.HEALTHY),
+    ],
+)
+def test_verdict_of_a_belief(belief: Belief, verdict: Verdict) -> None:
+    assert belief.verdict is verdict
+    assert belief.confidence in (belief.unhealthy, belief.at_risk, belief.healthy)
+
+
 @given(
     layers=st.integers(2, 60),
     per_layer=st.floats(0.2, 5.0),
@@ -196,4 +210,4 @@ def test_belief_is_a_distribution(pairs: list[tuple[float, float]]) -> None:
         belief = static_belief(readings, optimizer)
         assert belief.unhealthy + belief.at_risk + belief.healthy == pytest.approx(1.0)
         assert min(belief.unhealthy, belief.at_risk, belief.healthy) > 0.0
-        assert belief.confidence >= 1 / 3
+        assert belief.confidence >= 0.3
