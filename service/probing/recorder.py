@@ -6,7 +6,6 @@ gradient. The graph itself computes what it always computed.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -219,16 +218,6 @@ def _sharing(module: nn.Module) -> nn.Module:
     for name, buffer in module.named_buffers(recurse=False):
         root.register_buffer(name, buffer)
     return root
-
-
-def geometric_mean(values: list[float | None]) -> float | None:
-    """exp of the mean log; 0 when any value is 0; None without values."""
-    present = [value for value in values if value is not None]
-    if not present:
-        return None
-    if min(present) <= 0:
-        return 0.0
-    return math.exp(math.fsum(math.log(value) for value in present) / len(present))
 
 
 def _units(tensor: Tensor, unit_dim: int) -> int:

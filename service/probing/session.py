@@ -30,8 +30,9 @@ from service.probing.loaders import spec, torchscript
 from service.probing.loaders.loaded import LoadedModel, loaded
 from service.probing.losses import Loss
 from service.probing.optimizers import step_once
-from service.probing.probe import Batch, Seed, choose_loss, gradients_of, summed_up
+from service.probing.probe import Batch, Seed, choose_loss, gradients_of
 from service.probing.recorder import Observed
+from service.probing.summary import summed_up
 from service.probing.trace import Recording, first_lines, preserved, primary_output, record
 
 SETTLING = OptimizerPlan("adam", 1e-3)
