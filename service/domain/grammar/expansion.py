@@ -67,7 +67,7 @@ class _Expansion:
         self._tensors[INPUT] = sample
         last = self._layers(spec.get("layers"), "/layers", Scope(INPUT), 0)
         output = self._tensors[last]
-        if output is not None and output.is_integer:
+        if output is not None and output.is_integer and last != INPUT:
             faults.add("/layers", f"the network ends with integers (`{last}`), nothing is learnt")
         faults.raise_if_any()
         assert sample is not None, "without a sample there is a fault"
@@ -148,7 +148,7 @@ class _Expansion:
         args = faults.object_at(entry, "args", pointer)
         init = faults.object_at(entry, "init", pointer)
         layer_type = self._type(entry, pointer)
-        if layer_type is None:
+        if layer_type is None or args is None or init is None:
             return place.path
         for fault in layer_type.signature.faults(args):
             self._bad_argument(fault, place)

@@ -54,13 +54,16 @@ class Faults:
             detail = f"{what} has no field {quoted(str(field))}{hint(str(field), fields)}"
             self.add(below(pointer, field), detail)
 
-    def object_at(self, entry: Mapping[str, Any], field: str, pointer: str) -> dict[str, Any]:
-        """The object in an optional field; empty when it is left out or none, which is noted."""
+    def object_at(
+        self, entry: Mapping[str, Any], field: str, pointer: str
+    ) -> dict[str, Any] | None:
+        """The object in an optional field, empty when it is left out; None, which is noted, when
+        something else stands there."""
         value = entry.get(field, {})
         if isinstance(value, dict):
             return value
         self.add(below(pointer, field), f"`{field}` must be an object, not {shown(value)}")
-        return {}
+        return None
 
     def _raise(self) -> NoReturn:
         error, first = self._found[0]

@@ -99,6 +99,8 @@ def _call(value: Any, pointer: str, faults: Faults) -> InitCall | None:
         faults.add(below(pointer, "name"), f"torch.nn.init has no function {known}")
         return None
     args = faults.object_at(value, "args", pointer)
+    if args is None:
+        return None
     for fault in INITIALIZERS[name].signature.faults(args):
         faults.add(below(pointer, "args", *fault.steps), fault.detail)
     return InitCall(name, dict(args)) if len(faults) == before else None
