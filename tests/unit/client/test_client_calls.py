@@ -1,0 +1,260 @@
+"""What each method sends, and what it makes of the answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graddx import (
+    AnalysisCancelled,
+    AnalysisFailed,
+    Client,
+    ExportFailed,
+    InvalidInput,
+    NotFinished,
+    UnknownLayerType,
+)
+from tests.unit.client.scripted_server import Reply, ScriptedServer, problem
+
+SPEC = {"input": {"shape": [4]}, "layers": [{"type": "ReLU"}]}
+QUEUED = Reply(202, {"id": "a1", "status": "queued"})
+RUNNING = Reply(202, {"id": "a1", "status": "running", "stage": "probe"})
+DONE = Reply(200, {"id": "a1", "status": "succeeded", "passed": True})
+
+
+def posted(server: ScriptedServer) -> Any:
+    (call,) = (call for call in server.calls if call.method == "POST")
+    assert call.headers["Content-Type"] == "application/json"
+    return call.json
+
+
+def test_only_what_was_said_is_sent(server: ScriptedServer, client: Client) -> None:
+    server.replies = [QUEUED]
+    client.submit(SPEC)
+    assert posted(server) == {"model": {"kind": "spec", **SPEC}}
+
+
+def test_everything_can_be_said(server: ScriptedServer, client: Client) -> None:
+    server.replies = [QUEUED]
+    options: dict[str, Any] = {
+        "probe": {"seeds": 2},
+        "labels": {"branch": "main"},
+        "allowed_changes": ["initializer"],
+        "ignore": [{"code": "dead_units"}],
+        "fail_on": "warning",
+        "fresh": True,
+    }
+    client.submit(SPEC, **options)
+    assert posted(server) == {"model": {"kind": "spec", **SPEC}, **options}
+
+
+def test_a_whole_request_is_completed(
+    server: ScriptedServer, client: Client, tmp_path: Path
+) -> None:
+    server.replies = [QUEUED]
+    request = {
+        "model": {"kind": "spec", **SPEC},
+        "probe": {"seeds": 2, "batches": 2},
+        "labels": {"a": "1", "b": "2"},
+        "ignore": [{"code": "dead_units"}],
+        "fail_on": "never",
+    }
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps(request))
+    client.submit(
+        file,
+        probe={"seeds": 5},
+        labels={"b": "3"},
+        ignore=[{"code": "rank_collapse"}],
+        fail_on="error",
+    )
+    assert posted(server) == {
+        "model": request["model"],
+        "probe": {"seeds": 5, "batches": 2},
+        "labels": {"a": "1", "b": "3"},
+        "ignore": [{"code": "dead_units"}, {"code": "rank_collapse"}],
+        "fail_on": "error",
+    }
+
+
+def test_a_wrong_request_is_left_to_the_server(server: ScriptedServer, client: Client) -> None:
+    server.replies = [QUEUED]
+    client.submit({"model": {}, "probe": 3, "ignore": 4}, probe={"seeds": 1}, ignore=[])
+    assert posted(server) == {"model": {}, "probe": {"seeds": 1}, "ignore": []}
+
+
+def test_a_file_is_stored_first(server: ScriptedServer, client: Client, tmp_path: Path) -> None:
+    server.replies = [Reply(201, {"id": "sha256:ab", "size": 3}), QUEUED]
+    file = tmp_path / "net.pt"
+    file.write_bytes(b"\x00\x01\x02" * 100_000)
+    client.submit(file)
+    put, post = server.calls
+    assert (put.method, put.path) == ("PUT", "/v1/artifacts")
+    assert put.headers["Content-Length"] == "300000"
+    assert hashlib.sha256(put.body).digest() == hashlib.sha256(file.read_bytes()).digest()
+    assert post.json == {"model": {"kind": "artifact", "id": "sha256:ab"}}
+
+
+def test_an_upload_that_broke_is_sent_whole_again(
+    server: ScriptedServer, client: Client, tmp_path: Path, pauses: list[float]
+) -> None:
+    server.replies = [problem(503, "queue_full"), Reply(201, {"id": "sha256:ab"})]
+    file = tmp_path / "net.pt"
+    file.write_bytes(b"abc" * 1000)
+    client.put_artifact(file)
+    assert [len(call.body) for call in server.calls] == [3000, 3000]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("net.json", '{"input": ', "not valid JSON"),
+        ("net.json", "[1]", "must hold a JSON object"),
+        ("net.json", '{"layer": []}', 'neither a spec ("input" and "layers") nor a request'),
+        ("net.txt", ' {"layer": []}', "neither a spec"),
+    ],
+)
+def test_files_that_cannot_be_sent(
+    client: Client, tmp_path: Path, name: str, content: str, complaint: str
+) -> None:
+    file = tmp_path / name
+    file.write_text(content)
+    with pytest.raises(InvalidInput) as raised:
+        client.submit(file)
+    assert str(file) in str(raised.value)
+    assert complaint in str(raised.value)
+
+
+def test_things_that_are_no_model(client: Client, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="no such file"):
+        client.submit(tmp_path / "net.pt")
+    with pytest.raises(InvalidInput, match="is not a file"):
+        client.submit(tmp_path)
+    with pytest.raises(InvalidInput, match=r"not builtins\.int"):
+        client.submit(3)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="cannot be written as JSON"):
+        client.submit({"input": {"shape": [float("nan")]}, "layers": []})
+    with pytest.raises(InvalidInput, match="cannot be written as JSON"):
+        client.submit({"input": object(), "layers": []})
+    assert issubclass(ExportFailed, InvalidInput)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "127.0.0.1:8000", "ftp://x", "", "http://"])
+def test_addresses_that_are_none(url: str) -> None:
+    with pytest.raises(InvalidInput, match="is not an address"):
+        Client(url)
+
+
+def test_an_address_may_have_a_path(server: ScriptedServer) -> None:
+    server.replies = [DONE]
+    with Client(f"{server.url}/graddx/") as client:
+        client.get("a1")
+        assert client.address("a1") == f"{server.url}/graddx/v1/analyses/a1"
+    assert server.calls[0].path == "/graddx/v1/analyses/a1"
+
+
+def test_the_token_is_sent_only_when_given(server: ScriptedServer, client: Client) -> None:
+    server.replies = [DONE]
+    client.get("a1")
+    with Client(server.url, "gdx_1_secret") as known:
+        known.get("a1")
+    without, with_token = server.calls
+    assert "Authorization" not in without.headers
+    assert with_token.headers["Authorization"] == "Bearer gdx_1_secret"
+    assert with_token.headers["User-Agent"].startswith("graddx/")
+
+
+def test_ids_cannot_reach_other_addresses(server: ScriptedServer, client: Client) -> None:
+    server.replies = [DONE]
+    client.get("../artifacts/x?y")
+    assert server.calls[0].path == "/v1/analyses/..%2Fartifacts%2Fx%3Fy"
+
+
+def test_waiting_asks_until_it_is_final(server: ScriptedServer, client: Client) -> None:
+    server.replies = [QUEUED, RUNNING, DONE]
+    seen: list[str | None] = []
+    analysis = client.wait("a1", progress=lambda one: seen.append(one.stage))
+    assert analysis.passed is True
+    assert seen == [None, "probe"]
+    assert [call.path for call in server.calls] == ["/v1/analyses/a1?wait=1.0"] * 3
+
+
+def test_waiting_ends(server: ScriptedServer, client: Client) -> None:
+    server.replies = [RUNNING]
+    with pytest.raises(NotFinished, match=r"not finished after 0\.05 s \(probe\)") as raised:
+        client.wait("a1", 0.05)
+    assert raised.value.analysis.id == "a1"
+
+
+def test_a_failed_analysis_is_raised(server: ScriptedServer, client: Client) -> None:
+    error = {"code": "model_raised", "title": "The model raised", "detail": "ValueError: boom"}
+    server.replies = [QUEUED, Reply(200, {"id": "a1", "status": "failed", "error": error})]
+    with pytest.raises(AnalysisFailed, match="The model raised: ValueError: boom") as raised:
+        client.analyze(SPEC)
+    assert raised.value.code == "model_raised"
+    assert raised.value.analysis.status == "failed"
+
+
+def test_a_cancelled_analysis_is_raised(server: ScriptedServer, client: Client) -> None:
+    server.replies = [QUEUED, Reply(200, {"id": "a1", "status": "cancelled"})]
+    with pytest.raises(AnalysisCancelled) as raised:
+        client.analyze(SPEC)
+    assert raised.value.code == "cancelled"
+
+
+def test_a_final_analysis_is_not_cancelled(server: ScriptedServer, client: Client) -> None:
+    server.replies = [DONE]
+    assert client.cancel("a1").status == "succeeded"
+    assert [call.method for call in server.calls] == ["GET"]
+
+
+def test_a_running_analysis_is_cancelled(server: ScriptedServer, client: Client) -> None:
+    server.replies = [RUNNING, Reply(202, {"id": "a1", "status": "cancelled"})]
+    assert client.cancel("a1").status == "cancelled"
+    assert [call.method for call in server.calls] == ["GET", "DELETE"]
+
+
+@pytest.mark.parametrize(
+    ("replies", "calls"),
+    [([Reply(204)], 1), ([Reply(202, {"id": "a1", "status": "cancelled"}), Reply(204)], 2)],
+)
+def test_a_deleted_analysis_is_gone_whatever_it_did(
+    server: ScriptedServer, client: Client, replies: list[object], calls: int
+) -> None:
+    server.replies = replies
+    client.delete("a1")
+    assert [call.method for call in server.calls] == ["DELETE"] * calls
+
+
+def test_a_list_is_read_page_after_page(server: ScriptedServer, client: Client) -> None:
+    def page(ids: list[str], cursor: str | None) -> Reply:
+        items = [{"id": one, "status": "queued", "newer": one} for one in ids]
+        return Reply(200, {"items": items, "next_cursor": cursor})
+
+    server.replies = [page(["a3", "a2"], "c1"), page(["a1"], None)]
+    found = client.list(verdict="healthy", labels={"branch": "main", "ci": "yes"})
+    assert next(found).id == "a3"
+    assert len(server.calls) == 1
+    rest = list(found)
+    assert [one.id for one in rest] == ["a2", "a1"]
+    assert rest[1].raw["newer"] == "a1"
+    first, second = (call.path for call in server.calls)
+    assert first == "/v1/analyses?verdict=healthy&label=branch%3Amain&label=ci%3Ayes&limit=100"
+    assert second == f"{first}&cursor=c1"
+
+
+def test_faults_come_with_their_pointers(server: ScriptedServer, client: Client) -> None:
+    fault = {"pointer": "/model/layers/0/type", "parameter": None, "detail": "no such type"}
+    server.replies = [problem(422, "unknown_layer_type", errors=[fault], request_id="r1")]
+    with pytest.raises(UnknownLayerType) as raised:
+        client.submit(SPEC)
+    error = raised.value
+    assert (error.status, error.code, error.request_id) == (422, "unknown_layer_type", "r1")
+    assert (error.title, error.detail) == ("A title", "A detail.")
+    assert [(one.pointer, one.detail) for one in error.errors] == [
+        ("/model/layers/0/type", "no such type")
+    ]
