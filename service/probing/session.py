@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import IO, Any
@@ -15,25 +14,20 @@ from service.domain.errors import InternalError, ModelRaised, NotDifferentiable,
 from service.domain.measurements import Measurements, ModelFacts, Trial
 from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
 from service.probing import export, trial
-from service.probing.batches import draw, generator_for
-from service.probing.budget import (
-    ARITHMETIC_SECONDS,
-    AUTO_BATCH,
-    MICRO_BATCHES,
-    MicroBatch,
-    fit,
-    may_mislead,
-)
+from service.probing.budget import fit
 from service.probing.data import Data, read, read_weights
+from service.probing.feed import Feed
+from service.probing.fidelity import is_faithful
 from service.probing.layering import Layer, layers_of
 from service.probing.loaders import spec, torchscript
 from service.probing.loaders.loaded import LoadedModel, loaded
 from service.probing.losses import Loss
 from service.probing.optimizers import step_once
+from service.probing.pilot import micro_batch
 from service.probing.probe import Batch, Seed, choose_loss, gradients_of
 from service.probing.recorder import Observed
 from service.probing.summary import summed_up
-from service.probing.trace import Recording, first_lines, preserved, primary_output, record
+from service.probing.trace import Recording, first_lines, preserved, primary_output
 
 SETTLING = OptimizerPlan("adam", 1e-3)
 """Optimizer of the steps before a second look, when the request names none: Adam moves a
@@ -55,18 +49,20 @@ class Session:
         bound), record the model at the batch size that came out. Batches are rows of `data`, or
         drawn as the plan says."""
         self.model = model
-        self.data = data
         self.dtype = getattr(torch, plan.precision)
-        self.plan = plan
         self.start = {name: value.detach().clone() for name, value in self._state().items()}
-        micro = self._micro_batch()
-        fitted = fit(self.plan, micro, memory_mb)
+        self.feed = Feed(plan, self.dtype, data)
+        fitted = fit(*micro_batch(model, self.feed), memory_mb)
         self.plan, self.batch_size, self.cuts = fitted.plan, fitted.batch_size, fitted.notes
-        inputs = self._inputs(0, 0)
-        self.recording = self._record(inputs)
+        inputs = self.feed.inputs(self.batch_size, 0, 0)
+        self.recording = model.record(inputs)
         self.layers = layers_of(self.recording.module.graph, model.parameters)
         self.loss, self.output_shape = self._choose_loss(inputs)
-        self.recorded = model.format == "spec" or self._faithful()
+        batches = (self.batch(0, number) for number in range(self.plan.batches))
+        # What a spec can say has no branches.
+        self.recorded = model.format == "spec" or is_faithful(
+            model, self.recording, batches, self.loss
+        )
 
     @classmethod
     def open(
@@ -168,78 +164,12 @@ class Session:
         for name, value in self._state().items():
             value.copy_(self.start[name])
 
+    def batch(self, seed: int, number: int) -> Batch:
+        """What the pass at this place runs on."""
+        return self.feed.batch(self.batch_size, seed, number)
+
     def _state(self) -> dict[str, Tensor]:
         return {**self.model.parameters, **self.model.buffers}
-
-    def _micro_batch(self) -> MicroBatch:
-        small, larger = MICRO_BATCHES
-        small, recording = self._smallest_recording(small)
-        seconds = self._time_pass(recording, small)
-        outputs = sum(node.meta.get("bytes", 0) for node in recording.module.graph.nodes)
-        parameters = sum(v.numel() * v.element_size() for v in self.model.parameters.values())
-        fixed, slope = 0.0, seconds / small
-        if small < larger and may_mislead(self.plan, small, seconds):
-            again = self._time_pass(self._record(self._draw(larger, 0, -1)), larger)
-            slope = min(slope, max(again - seconds, 0.0) / (larger - small))
-            fixed = max(again - slope * larger, 0.0)
-        return MicroBatch(fixed, slope, outputs / small, parameters)
-
-    def _smallest_recording(self, samples: int) -> tuple[int, Recording]:
-        """A recording of a few samples, or of the one batch size a traced model may have baked
-        in: then that size is the plan's."""
-        try:
-            return samples, self._record(self._draw(samples, 0, -1))
-        except ModelRaised as refused:
-            for fixed in (self.plan.batch_size or AUTO_BATCH, 1):
-                try:
-                    recording = self._record(self._draw(fixed, 0, -1))
-                except ModelRaised:
-                    continue
-                self.plan = replace(self.plan, batch_size=fixed)
-                return fixed, recording
-            raise refused
-
-    def _time_pass(self, recording: Recording, samples: int) -> float:
-        """Seconds of a forward and backward pass, warm unless it is long."""
-        seconds = 0.0
-        for _ in range(2):
-            began = time.perf_counter()
-            with preserved(self.model.buffers):
-                output = recording.module(*self._draw(samples, 0, -1))
-                gradients_of(output.square().mean(), list(self.model.parameters.values()))
-            seconds = time.perf_counter() - began
-            if seconds > ARITHMETIC_SECONDS:
-                break
-        return seconds
-
-    def _record(self, inputs: tuple[Tensor, ...]) -> Recording:
-        model = self.model
-        return record(model.module, model.parameters, model.buffers, inputs)
-
-    def _inputs(self, seed: int, batch: int) -> tuple[Tensor, ...]:
-        return self._draw(self.batch_size, seed, batch)
-
-    def _rows(self, data: Data, samples: int, seed: int, batch: int) -> Tensor:
-        return data.rows(samples, generator_for(self.plan.seed, "inputs", seed, batch))
-
-    def _draw(self, samples: int, seed: int, batch: int) -> tuple[Tensor, ...]:
-        if self.data is not None:
-            return self.data.batch(self._rows(self.data, samples, seed, batch))
-        generator = generator_for(self.plan.seed, "inputs", seed, batch)
-        return draw(self.plan.inputs, samples, generator, self.dtype)
-
-    def _batch(self, seed: int, batch: int) -> Batch:
-        def target(output: Tensor, loss: Loss) -> Tensor:
-            if self.data is not None:
-                rows = self._rows(self.data, self.batch_size, seed, batch)
-                answers = self.data.targets(rows, loss, output)
-                if answers is not None:
-                    return answers
-            generator = generator_for(self.plan.seed, "target", seed, batch)
-            return loss.target(output.shape, output.dtype, generator)
-
-        noise = generator_for(self.plan.seed, "noise", seed, batch).initial_seed()
-        return Batch(self._inputs(seed, batch), noise, target)
 
     @torch.no_grad()
     def _initialize(self, seed: int) -> None:
@@ -252,7 +182,7 @@ class Session:
             self.model.parameters[name].copy_(value)
 
     def _settle(self, seed: int, step: int) -> None:
-        batch = self._batch(seed, -1 - step)
+        batch = self.batch(seed, -1 - step)
         torch.manual_seed(batch.seed)
         output = self.forward(*batch.inputs)
         value = self.loss.compute(output, batch.target(output, self.loss))
@@ -262,7 +192,7 @@ class Session:
     def _measure_seed(self, observed: Observed, index: int) -> Seed:
         seed = Seed(observed, self.recording)
         for number in range(self.plan.batches):
-            batch = self._batch(index, number)
+            batch = self.batch(index, number)
             if not self.recorded:
                 observed.follow(self._record_again(batch))
             seed.run(batch, self.loss)
@@ -271,7 +201,7 @@ class Session:
     def _record_again(self, batch: Batch) -> tuple[Recording, tuple[Layer, ...]]:
         """The path this very batch takes through a model whose path depends on its data."""
         torch.manual_seed(batch.seed)
-        recording = self._record(batch.inputs)
+        recording = self.model.record(batch.inputs)
         return recording, layers_of(recording.module.graph, self.model.parameters)
 
     def _choose_loss(self, inputs: tuple[Tensor, ...]) -> tuple[Loss, tuple[int, ...]]:
@@ -292,38 +222,6 @@ class Session:
         with preserved(self.model.buffers):
             return bool(self.recording.module(*wanted).requires_grad)
 
-    def _faithful(self) -> bool:
-        """True when the graph gives the model's own output on every probe batch, and its own
-        gradients on the first: branches that depend on data are recorded without an error."""
-        for number in range(self.plan.batches):
-            batch = self._batch(0, number)
-            own = self._output_and_gradients(self.model.module, batch, number == 0)
-            ours = self._output_and_gradients(self.recording.module, batch, number == 0)
-            same = all(
-                (a is None and b is None) or (a is not None and b is not None and _same(a, b))
-                for a, b in zip(own, ours, strict=True)
-            )
-            if not same:
-                return False
-        return True
-
-    def _output_and_gradients(
-        self, module: Any, batch: Batch, with_gradients: bool
-    ) -> tuple[Tensor | None, ...]:
-        torch.manual_seed(batch.seed)
-        with preserved(self.model.buffers), torch.set_grad_enabled(with_gradients):
-            torch.manual_seed(batch.seed)
-            try:
-                output = primary_output(module(*batch.inputs))
-            except (RuntimeError, IndexError, ValueError) as error:
-                if module is self.model.module:
-                    raise ModelRaised(first_lines(error)) from error
-                return (None,)
-            if not with_gradients or not output.requires_grad:
-                return (output.detach(),)
-            value = self.loss.compute(output, batch.target(output, self.loss))
-            return (output.detach(), *gradients_of(value, list(self.model.parameters.values())))
-
     def _notes(self) -> tuple[str, ...]:
         notes = list(self.cuts)
         if not self.recorded:
@@ -340,29 +238,32 @@ class Session:
         return tuple(notes)
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Equal, NaN counting as equal to NaN."""
-    return one.shape == other.shape and bool(
-        torch.isclose(one, other, rtol=0.0, atol=0.0, equal_nan=True).all()
-    )
-
-
 def _from_spec(
     architecture: Architecture, plan: ProbePlan, dtype: torch.dtype, weights: bytes | None
 ) -> LoadedModel:
     torch.manual_seed(plan.seed)
     module = spec.build(architecture)
     if weights is not None:
-        try:
-            module.load_state_dict(read_weights(weights))
-        except RuntimeError as error:
-            raise ModelRaised(first_lines(error)) from error
+        _load(module, read_weights(weights))
         return loaded("spec", module, mode=plan.mode, dtype=dtype)
 
     def fresh() -> dict[str, Tensor]:
         return dict(spec.build(architecture).named_parameters())
 
     return loaded("spec", module, mode=plan.mode, dtype=dtype, fresh=fresh)
+
+
+def _load(module: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Every parameter; buffers may be missing and stay as they are. Raises ModelRaised."""
+    try:
+        missing, unexpected = module.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise ModelRaised(first_lines(error)) from error
+    absent = [name for name, _ in module.named_parameters() if name in missing]
+    if absent or unexpected:
+        raise ModelRaised(
+            f"the weights do not fit the spec; missing: {absent[:3]}, unexpected: {unexpected[:3]}"
+        )
 
 
 def _with_inputs(plan: ProbePlan, architecture: Architecture) -> ProbePlan:

@@ -42,7 +42,7 @@ def test_the_batch_is_the_data() -> None:
     x = torch.randn(8, 4) * 50 + 3
     data = save({"x": x, "y": torch.arange(8) % 3})
     session = Session.open(small(), resolve(SPEC), None, data=data)
-    batch = session._batch(0, 0)
+    batch = session.batch(0, 0)
     assert sorted(batch.inputs[0].tolist()) == sorted(x.tolist())
     state = dict(session.parameters)
     logits = torch.relu(batch.inputs[0] @ state["fc.weight"].T + state["fc.bias"])
@@ -99,6 +99,25 @@ def test_given_weights_are_measured_as_they_are() -> None:
         assert torch.equal(value, again.parameters[name])
     rms = {layer.parameters[0].rms for layer in again.measure().layers[:1]}
     assert rms == {first.measure().layers[0].parameters[0].rms}
+
+
+def test_buffers_may_be_left_out_of_weights_and_parameters_may_not() -> None:
+    spec = SPEC | {"layers": [*SPEC["layers"], {"name": "norm", "type": "BatchNorm1d"}]}
+    session = Session.open(small(seed=1), resolve(spec), None)
+    parameters = {name: value.detach() for name, value in session.parameters.items()}
+    again = Session.open(small(seed=2), resolve(spec), None, weights=save(parameters))
+    assert torch.equal(again.buffers["norm.running_var"], torch.ones(3))
+    given = save(parameters | {"norm.running_var": torch.full((3,), 5.0)})
+    again = Session.open(small(seed=2), resolve(spec), None, weights=given)
+    assert torch.equal(again.buffers["norm.running_var"], torch.full((3,), 5.0))
+    assert torch.equal(again.parameters["fc.weight"], parameters["fc.weight"])
+    for wrong in (
+        {name: value for name, value in parameters.items() if name != "norm.bias"},
+        parameters | {"more": torch.ones(1)},
+        parameters | {"fc.bias": torch.ones(9)},
+    ):
+        with pytest.raises(ModelRaised, match=r"norm\.bias|more|fc\.bias"):
+            Session.open(small(), resolve(spec), None, weights=save(wrong))
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class Reference:
     def _run(
         self, session: Session, model: nn.Module, entry: str, output: str, number: int
     ) -> None:
-        batch = session._batch(0, number)
+        batch = session.batch(0, number)
         seen: dict[str, Tensor] = {}
         hooks = [
             model.get_submodule(entry).register_forward_pre_hook(

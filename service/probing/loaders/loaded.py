@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from service.probing.trace import Recording, record
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
@@ -27,6 +29,10 @@ class LoadedModel:
     fresh: Callable[[], dict[str, Tensor]] | None = None
     """Draws another initialization from torch's generator: values by parameter name; None where
     the file fixes them."""
+
+    def record(self, inputs: tuple[Tensor, ...]) -> Recording:
+        """The graph of one forward pass. Raises ModelRaised, NotDifferentiable."""
+        return record(self.module, self.parameters, self.buffers, inputs)
 
 
 def loaded(
