@@ -68,13 +68,14 @@ class Fitted:
 
 
 def may_mislead(plan: ProbePlan, samples: int, seconds: float) -> bool:
-    """True when a micro-batch, taken as proportional, would make the whole probe too long, and
+    """True when a micro-batch, taken as proportional, would make probe or training too long, and
     need not be proportional."""
     if seconds > ARITHMETIC_SECONDS:
         return False
     size = _Size(plan.batches, plan.seeds, plan.batch_size or AUTO_BATCH)
     proportional = MicroBatch(0.0, seconds / samples, 0.0, 0)
-    return not size.fits(proportional, plan)
+    steps = _trial_steps(plan, proportional, size.batch_size)
+    return steps < plan.trial_steps or not size.fits(proportional, plan)
 
 
 def fit(plan: ProbePlan, micro: MicroBatch, memory_mb: int | None) -> Fitted:

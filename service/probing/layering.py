@@ -280,7 +280,7 @@ class _Cut:
             nonlinearity = operations.nonlinearity_of(node)
             if nonlinearity is not None:
                 flat = operations.flat_region(node, nonlinearity)
-                where = output if region.op == "rnn" else node
+                where = output if region.op == "rnn" else _tensor(node)
                 return nonlinearity, where if flat else None, flat, normalization
         return None, None, None, normalization
 
@@ -288,6 +288,11 @@ class _Cut:
 def _batch_size(graph: fx.Graph) -> int | None:
     shapes = [node.meta["shape"] for node in graph.nodes if node.op == "placeholder"]
     return next((shape[0] for shape in shapes if shape), None)
+
+
+def _tensor(node: fx.Node) -> fx.Node:
+    """The node itself, or the first of the tensors it answers with."""
+    return node if "shape" in node.meta else next(iter(node.users))
 
 
 def _until(nodes: Iterable[fx.Node], last: fx.Node) -> Iterable[fx.Node]:

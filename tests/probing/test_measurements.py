@@ -371,3 +371,28 @@ def test_vanished_and_exploded_gradients_keep_their_numbers() -> None:
     large = opened(mlp(12, 32, nn.Identity, init=lambda w: nn.init.normal_(w, std=100.0)), plan)
     first = large.measure().layers[0].gradient
     assert first.nonfinite_count > 0 or (first.norm is not None and first.norm > 1e20)
+
+
+@pytest.mark.parametrize("activation", [nn.LogSigmoid, nn.Softplus, nn.SELU, nn.Hardsigmoid])
+def test_saturating_activations_are_watched(activation: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    model = mlp(2, 16, activation, init=lambda w: nn.init.normal_(w, std=2.0))
+    measured = opened(model, plan_for(64)).measure()
+    share = measured.layers[0].activation.saturated_fraction
+    assert share is not None
+    assert 0.2 < share < 1.0
+
+
+def test_correlation_tells_nearly_equal_samples_apart() -> None:
+    class Almost(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.fc(1.0 + 1e-5 * x)
+            return out
+
+    correlation = opened(Almost(), plan_for(8)).measure().layers[0].activation.correlation
+    assert correlation is not None
+    assert 1e-12 < 1.0 - correlation < 1e-8
