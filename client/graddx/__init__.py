@@ -37,6 +37,7 @@ from graddx.results import (
     Finding,
     Prescription,
     Recommendation,
+    Succeeded,
 )
 from graddx.statistics import Layer
 
@@ -72,6 +73,7 @@ __all__ = [
     "Recommendation",
     "ServerError",
     "ShapeMismatch",
+    "Succeeded",
     "UnknownLayerType",
     "UnsupportedArtifact",
 ]

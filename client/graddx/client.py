@@ -17,7 +17,7 @@ from graddx.errors import AnalysisCancelled, AnalysisFailed, InvalidInput, NotFi
 from graddx.export import export, is_module
 from graddx.model_source import Submission, read_model
 from graddx.reading import read, read_analysis, read_page
-from graddx.results import Analysis, AnalysisHead, Artifact
+from graddx.results import Analysis, AnalysisHead, Artifact, Succeeded
 from graddx.retries import Retries
 from graddx.statistics import Layer
 from graddx.transport import Transport
@@ -82,7 +82,7 @@ class Client:
         fail_on: str | None = None,
         fresh: bool | None = None,
         wait: float = DEFAULT_WAIT,
-    ) -> Analysis:
+    ) -> Succeeded:
         """Submit a model and wait for its diagnosis, at most `wait` seconds.
 
         `model` is a spec, the path of a JSON file with one, the path of a TorchScript file, which
@@ -139,16 +139,25 @@ class Client:
 
     def wait(
         self, analysis_id: str, timeout: float = DEFAULT_WAIT, *, progress: Progress | None = None
-    ) -> Analysis:
+    ) -> Succeeded:
         """The analysis once it succeeded. `progress` is called with it about every second until
         then. Raises NotFinished after `timeout` seconds, AnalysisFailed, AnalysisCancelled."""
         deadline = time.monotonic() + timeout
         longest = WATCHED_HOLD_SECONDS if progress else HOLD_SECONDS
         while True:
             hold = min(longest, max(0.0, deadline - time.monotonic()))
-            analysis = self._look(analysis_id, hold)
+            answer = self._transport.call(
+                "GET",
+                _analysis(analysis_id),
+                params={"wait": round(hold, 3)},
+                hold=hold,
+                patience=WAIT_PATIENCE,
+                until=deadline,
+            )
+            analysis = read_analysis(answer, Analysis)
             if analysis.final:
-                return _succeeded(analysis)
+                _refuse_failed(analysis)
+                return read_analysis(answer, Succeeded)
             if time.monotonic() >= deadline:
                 raise NotFinished(analysis, timeout)
             if progress:
@@ -224,16 +233,6 @@ class Client:
     ) -> None:
         self.close()
 
-    def _look(self, analysis_id: str, hold: float) -> Analysis:
-        answer = self._transport.call(
-            "GET",
-            _analysis(analysis_id),
-            params={"wait": round(hold, 3)},
-            hold=hold,
-            patience=WAIT_PATIENCE,
-        )
-        return read_analysis(answer, Analysis)
-
     def _post(self, submission: Submission, given: dict[str, Any]) -> Analysis:
         body = _merged(submission.request, given)
         if submission.file is not None:
@@ -246,13 +245,12 @@ def _analysis(analysis_id: str) -> str:
     return f"/v1/analyses/{quote(analysis_id, safe='')}"
 
 
-def _succeeded(analysis: Analysis) -> Analysis:
+def _refuse_failed(analysis: Analysis) -> None:
     """Raises AnalysisFailed, AnalysisCancelled."""
     if analysis.status == "cancelled":
         raise AnalysisCancelled(analysis)
     if analysis.status != "succeeded":
         raise AnalysisFailed(analysis)
-    return analysis
 
 
 def _merged(request: Json, given: Json) -> dict[str, Any]:

@@ -235,6 +235,14 @@ class Analysis(AnalysisHead):
 
 
 @dataclass(frozen=True, slots=True)
+class Succeeded(Analysis):
+    """An analysis that succeeded: its diagnosis is there."""
+
+    diagnosis: Diagnosis = field(kw_only=True)
+    """Will this model train as it stands?"""
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """A stored file."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ from typing import Any
 
 import httpx2
 
-from graddx.errors import ConnectionFailed, InvalidInput
+from graddx.errors import ConnectionFailed, GraddxError, InvalidInput
 from graddx.reading import read_error
 from graddx.retries import Retries, may_repeat, pause_asked
 
@@ -56,28 +57,30 @@ class Transport:
         file: Path | None = None,
         hold: float = 0.0,
         patience: int = 1,
+        until: float = math.inf,
     ) -> httpx2.Response:
         """The answer, when it is a success.
 
         `body` is sent as JSON, `file` streamed; the server may hold the call for `hold` seconds;
-        `patience` multiplies the repetitions. Raises ApiError, ConnectionFailed, InvalidInput."""
+        `patience` multiplies the repetitions, of which none begins after `until` (a monotonic
+        time). Raises ApiError, ConnectionFailed, InvalidInput."""
         content = None if body is None else _json(body)
         url = f"{self.url}{path}"
         for pause in Retries(self._retries.times * patience).pauses():
             try:
                 response = self._once(method, url, params, content, file, hold)
             except httpx2.TransportError as error:
-                if pause is None or not may_repeat(method, error):
-                    raise ConnectionFailed(self.url, _reason(error)) from error
-                rest = pause
+                failure: GraddxError = ConnectionFailed(self.url, _reason(error))
+                failure.__cause__ = error
+                rest = pause if may_repeat(method, error) else None
             else:
                 if response.is_success:
                     return response
-                refused = read_error(response)
+                failure = refused = read_error(response)
                 asked = pause_asked(method, refused)
-                if pause is None or asked is None:
-                    raise refused
-                rest = max(pause, asked)
+                rest = None if pause is None or asked is None else max(pause, asked)
+            if rest is None or time.monotonic() + rest > until:
+                raise failure
             log.info("%s %s again in %.1f s", method, url, rest)
             time.sleep(rest)
         raise AssertionError("the last try returns or raises")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,21 @@ from graddx import (
     AnalysisCancelled,
     AnalysisFailed,
     Client,
+    ConnectionFailed,
     ExportFailed,
     InvalidInput,
     NotFinished,
     UnknownLayerType,
 )
-from tests.unit.client.scripted_server import Reply, ScriptedServer, problem
+from tests.unit.client.scripted_server import HANG_UP, Reply, ScriptedServer, problem
 
 SPEC = {"input": {"shape": [4]}, "layers": [{"type": "ReLU"}]}
 QUEUED = Reply(202, {"id": "a1", "status": "queued"})
 RUNNING = Reply(202, {"id": "a1", "status": "running", "stage": "probe"})
-DONE = Reply(200, {"id": "a1", "status": "succeeded", "passed": True})
+DONE = Reply(
+    200,
+    {"id": "a1", "status": "succeeded", "passed": True, "diagnosis": {"verdict": "healthy"}},
+)
 
 
 def posted(server: ScriptedServer) -> Any:
@@ -178,7 +183,7 @@ def test_waiting_asks_until_it_is_final(server: ScriptedServer, client: Client) 
     server.replies = [QUEUED, RUNNING, DONE]
     seen: list[str | None] = []
     analysis = client.wait("a1", progress=lambda one: seen.append(one.stage))
-    assert analysis.passed is True
+    assert (analysis.passed, analysis.diagnosis.verdict) == (True, "healthy")
     assert seen == [None, "probe"]
     assert [call.path for call in server.calls] == ["/v1/analyses/a1?wait=1.0"] * 3
 
@@ -188,6 +193,15 @@ def test_waiting_ends(server: ScriptedServer, client: Client) -> None:
     with pytest.raises(NotFinished, match=r"not finished after 0\.05 s \(probe\)") as raised:
         client.wait("a1", 0.05)
     assert raised.value.analysis.id == "a1"
+
+
+def test_waiting_ends_although_the_server_is_lost(server: ScriptedServer, client: Client) -> None:
+    server.replies = [HANG_UP]
+    began = time.monotonic()
+    with pytest.raises(ConnectionFailed):
+        client.wait("a1", 1.0)
+    assert time.monotonic() - began < 1.5
+    assert len(server.calls) >= 2
 
 
 def test_a_failed_analysis_is_raised(server: ScriptedServer, client: Client) -> None:

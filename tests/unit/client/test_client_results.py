@@ -17,6 +17,7 @@ from tests.unit.client.scripted_server import Reply, ScriptedServer
 
 PAIRS: list[tuple[type, Any]] = [
     (results.Analysis, responses.AnalysisOut),
+    (results.Succeeded, responses.AnalysisOut),
     (results.AnalysisHead, responses.AnalysisHeadOut),
     (results.Artifact, responses.ArtifactOut),
     (results.Baseline, responses.BaselineOut),
