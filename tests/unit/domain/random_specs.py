@@ -7,7 +7,7 @@ flows there; groups, names, inputs and initializations are drawn on top.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,8 @@ MAX_ELEMENTS = 1_024
 """Numbers in one layer's output for one sample …"""
 MAX_PARAMETERS = 20_000
 """… and in one layer's parameters: a probe of such a network takes milliseconds."""
+LONGEST = 8
+"""Layers and groups in the outermost list."""
 MAX_SIZE = 64
 """Largest size that is drawn again as an argument."""
 MAX_RANK = 5
@@ -139,19 +141,33 @@ def samples(draw: st.DrawFn) -> tuple[Tensor, Spec]:
 
 
 @st.composite
-def networks(draw: st.DrawFn, *, longest: int = 8) -> Network:
-    """Chains and graphs of up to `longest` layers and groups."""
+def networks(
+    draw: st.DrawFn,
+    *,
+    names: Sequence[str] = NAMES,
+    avoid: Callable[[str, Mapping[str, Any]], bool] = lambda _type, _args: False,
+) -> Network:
+    """Chains and graphs; `avoid` says which layers, by type and arguments, are not to be in it."""
     sample, written = draw(samples())
-    drawn = _List(draw, sample, {"input": sample})
-    drawn.fill(draw(st.integers(2, longest)), depth=0)
+    drawn = _List(draw, _Choice(names, avoid), sample, {"input": sample})
+    drawn.fill(draw(st.integers(2, LONGEST)), depth=0)
     return Network({"input": written, "layers": drawn.entries}, drawn.current, drawn.count)
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    names: Sequence[str]
+    avoid: Callable[[str, Mapping[str, Any]], bool]
 
 
 class _List:
     """One list of layers in the making."""
 
-    def __init__(self, draw: st.DrawFn, incoming: Tensor, visible: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, draw: st.DrawFn, choice: _Choice, incoming: Tensor, visible: Mapping[str, Tensor]
+    ) -> None:
         self.draw = draw
+        self.choice = choice
         self.current = incoming
         """What the layer above gives."""
         self.visible = dict(visible)
@@ -211,7 +227,7 @@ class _List:
         sizes = {size for tensor in inputs for size in tensor.shape if size <= MAX_SIZE}
         args = draw(arguments(layer_type.arguments, sorted(sizes)))
         applied = _applied(layer_type, args, inputs)
-        if applied is None:
+        if applied is None or self.choice.avoid(layer_type.name, applied.args):
             return None
         entry: Spec = {"type": layer_type.name}
         if args or self._tosses():
@@ -229,7 +245,7 @@ class _List:
         """Layers that may stand once, or a residual block that may be repeated."""
         draw = self.draw
         outer = {name: tensor for name, tensor in self.visible.items() if name != "input"}
-        inside = _List(draw, self.current, outer | {"input": self.current})
+        inside = _List(draw, self.choice, self.current, outer | {"input": self.current})
         inside.fill(draw(st.integers(1, 3)), depth)
         entry: Spec = {"layers": inside.entries}
         times = 1
@@ -254,7 +270,7 @@ class _List:
     def _append(self, entry: Spec, output: Tensor, layers: int) -> None:
         name = f"layer{len(self.entries)}"
         if self.draw(st.booleans()):
-            name = self.draw(st.sampled_from([n for n in NAMES if n not in self.names]))
+            name = self.draw(st.sampled_from([n for n in self.choice.names if n not in self.names]))
             entry = {"name": name} | entry
         self.names.add(name)
         self.entries.append(entry)

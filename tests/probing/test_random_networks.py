@@ -1,0 +1,80 @@
+"""The probe on networks nobody wrote: every number is finite, or counted as not finite."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hypothesis import given, settings
+
+from service.domain.architecture import resolve
+from service.domain.errors import NotDifferentiable
+from service.domain.measurements import LayerMeasurements, Measurements
+from service.domain.probe_plan import ProbePlan
+from service.probing.session import Session
+from tests.unit.domain.random_specs import REPEATABLE, Network, networks
+
+PLAN = ProbePlan(batch_size=4, batches=1, seeds=1)
+PLAIN = ("fc", "conv1", "sum", "out", "body", "stem", "weight", "_", "0", "conv-1", "Größe", "self")
+"""Names that are no attribute of a torch module: such a one hides what the graph would attach."""
+SEVERAL_TENSORS = ("MaxPool", "AdaptiveMaxPool", "FractionalMaxPool", "LogSigmoid", "EmbeddingBag")
+"""Operations whose second tensor the recorder takes for the layer's output at the end."""
+
+
+def _avoid(layer_type: str, args: Mapping[str, Any]) -> bool:
+    """What the recorder does not follow yet; circular padding writes into an empty tensor."""
+    circular = layer_type.startswith("CircularPad") or args.get("padding_mode") == "circular"
+    return circular or layer_type.startswith(SEVERAL_TENSORS)
+
+
+@settings(REPEATABLE, max_examples=120)
+@given(networks(names=PLAIN, avoid=_avoid))
+def test_a_random_network_is_measured(network: Network) -> None:
+    measured = _measured(network)
+    if measured is None:
+        return
+    assert [path for path, number in _numbers(measured) if not math.isfinite(number)] == []
+    for layer in measured.layers:
+        _check(layer)
+
+
+def _measured(network: Network) -> Measurements | None:
+    """None where nothing can be learnt: the network has no parameters, or none that matters."""
+    architecture = resolve(network.spec)
+    with warnings.catch_warnings():
+        # torch warns of arguments without effect: dropout in a recurrent net of one layer.
+        warnings.simplefilter("ignore")
+        try:
+            return Session.open(PLAN, architecture, None).measure()
+        except NotDifferentiable:
+            return None
+
+
+def _check(layer: LayerMeasurements) -> None:
+    """What is not told was not finite, and was counted."""
+    shown = layer.activation
+    told = (shown.mean, shown.std, shown.rms, shown.abs_max)
+    assert (None in told) == (shown.nonfinite_count > 0), layer
+    assert layer.output_shape, layer
+    for parameter in layer.parameters:
+        assert (parameter.rms is None) == (parameter.nonfinite_count > 0), parameter
+        assert parameter.connected or parameter.grad_norm is None, parameter
+    gradient = layer.gradient
+    assert gradient.norm is None or gradient.norm >= 0
+    assert gradient.gain is None or gradient.gain >= 0
+
+
+def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Every float in the measurements."""
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _numbers(getattr(value, field.name), f"{path}.{field.name}")
+    elif isinstance(value, dict | tuple | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, item in items:
+            yield from _numbers(item, f"{path}.{name}")
+    elif isinstance(value, float):
+        yield path, value
