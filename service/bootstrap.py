@@ -20,6 +20,7 @@ from service.storage.analyses import SqlAnalyses
 from service.storage.artifact_store import FileArtifacts
 from service.storage.input_guess import guess_inputs
 from service.storage.session import Database
+from service.storage.tensor_headers import read_headers
 from service.use_cases import UseCases
 from service.worker import Worker
 
@@ -45,18 +46,23 @@ def engine(settings: Settings) -> Iterator[UseCases]:
     dispatcher = EmbeddedDispatcher(settings.workers, settings.environment())
     database = Database(settings.database_url)
     analyses = SqlAnalyses(database, UtcClock())
+    artifacts = _artifacts(settings, database)
     refused = None if settings.run_uploads_unsealed else why_unsealable()
     use_cases = UseCases(
         analyses,
-        _artifacts(settings, database),
+        artifacts,
         dispatcher,
         UtcClock(),
         queue_max=settings.queue_max,
         needs_worker=settings.workers > 0,
         why_uploads_are_refused=refused,
         guess_inputs=guess_inputs,
+        read_headers=read_headers,
     )
     _say_what_to_expect(analyses, refused)
+    artifacts.tidy()
+    if analyses.ready():
+        artifacts.discard()
     dispatcher.start()
     try:
         yield use_cases
@@ -73,11 +79,12 @@ def worker(settings: Settings, wake_fd: int | None = None) -> Iterator[Worker]:
     from service.sandbox.prober import ZygoteProber
 
     database = Database(settings.database_url)
+    artifacts = _artifacts(settings, database)
     prober = ZygoteProber(
         _limits(settings),
         ENTRY,
         WARM_UP,
-        _artifacts(settings, database).path,
+        artifacts.path,
         threads=settings.threads_of_a_child,
         run_uploads_unsealed=settings.run_uploads_unsealed,
     )
@@ -90,6 +97,7 @@ def worker(settings: Settings, wake_fd: int | None = None) -> Iterator[Worker]:
             analyse,
             _pause if wake_fd is None else Waiting(wake_fd),
             lease_seconds=settings.lease_seconds,
+            discard=artifacts.discard,
         )
     finally:
         prober.close()

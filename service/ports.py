@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,6 +54,8 @@ class Artifact:
     format: str
     """torchscript, exported_program, safetensors, npz or unknown; told by content."""
     created_at: datetime
+    upload: str = field(default="", compare=False)
+    """Names the last time that this content was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ class AnalysisRepository(Protocol):
     """Analyses and their layer statistics. Every call is one transaction."""
 
     def add(self, analysis: Analysis) -> None:
-        """Store a new, queued analysis."""
+        """Store a new, queued analysis. Raises ArtifactNotFound when a file it refers to is
+        gone."""
 
     def get(self, analysis_id: str) -> Analysis:
         """The analysis with its report, if any. Raises AnalysisNotFound."""
@@ -126,6 +129,14 @@ class ArtifactStore(Protocol):
 
     def delete(self, artifact_id: str) -> None:
         """Raises ArtifactNotFound."""
+
+    def withdraw(self, artifact: Artifact) -> None:
+        """Delete a file that was just put, unless it was put again since or is needed: by an
+        analysis that goes on, or one that retains its files."""
+
+    def discard(self) -> None:
+        """Delete every file that a final analysis does not retain, unless it was put again since
+        or is needed. What cannot be deleted is logged and tried again the next time."""
 
 
 class Dispatcher(Protocol):

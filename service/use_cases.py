@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from uuid import UUID
 from service.domain.analysis import Analysis, Status
 from service.domain.architecture import Architecture
 from service.domain.errors import (
+    AnalysisNotFound,
     ArtifactNotFound,
     InvalidRequest,
     NotYetSupported,
@@ -26,8 +27,9 @@ from service.domain.errors import (
 )
 from service.domain.measurements import LayerMeasurements
 from service.domain.model_source import SpecSource, model_source
-from service.domain.probe_plan import InputPlan
-from service.domain.request import AnalysisRequest
+from service.domain.probe_plan import InputPlan, ProbePlan
+from service.domain.request import AnalysisRequest, ModelRequest
+from service.domain.tensor_file import Tensors, check_data, check_weights
 from service.ports import (
     AnalysisRepository,
     Artifact,
@@ -73,8 +75,16 @@ class Engine(Protocol):
     def remove(self, analysis_id: str) -> bool:
         """True: cancelled (was queued or running); False: deleted. Raises AnalysisNotFound."""
 
+    def answered(self, analysis: Analysis) -> None:
+        """The caller has been given this answer: when it is final, what was not to be retained
+        is deleted."""
+
     def put_artifact(self, chunks: Iterable[bytes]) -> Artifact:
         """Store a file once. Raises StorageFull, UnsupportedArtifact."""
+
+    def withdraw(self, artifact: Artifact) -> None:
+        """Delete a file that was just put for an analysis that was refused, unless it was put
+        again since or another analysis needs it."""
 
     def artifact(self, artifact_id: str) -> Artifact:
         """Raises ArtifactNotFound."""
@@ -106,10 +116,13 @@ class UseCases:
         needs_worker: bool,
         why_uploads_are_refused: str | None,
         guess_inputs: Callable[[Path], tuple[InputPlan, ...]],
+        read_headers: Callable[[Path, str], Tensors],
     ) -> None:
         """`queue_max`: analyses that may wait. `needs_worker`: not ready without a local worker.
         `why_uploads_are_refused`: None when they are not.
-        `guess_inputs`: what a model file may take, when that can be seen without running it."""
+        `guess_inputs`: what a model file may take, when that can be seen without running it.
+        `read_headers`: what a safetensors or npz file (told by its format) holds; raises
+        ArtifactRejected, FileNotFoundError."""
         self._analyses = analyses
         self._artifacts = artifacts
         self._dispatcher = dispatcher
@@ -118,6 +131,7 @@ class UseCases:
         self._needs_worker = needs_worker
         self._why_uploads_are_refused = why_uploads_are_refused
         self._guess_inputs = guess_inputs
+        self._read_headers = read_headers
 
     def submit(self, request: AnalysisRequest) -> Analysis:
         """Validate, store and dispatch. Raises InvalidRequest, ArtifactNotFound, QueueFull,
@@ -142,7 +156,11 @@ class UseCases:
 
     def get(self, analysis_id: str) -> Analysis:
         """With report and queue position. Raises AnalysisNotFound."""
-        return self._analyses.get(analysis_id)
+        analysis = self._analyses.get(analysis_id)
+        if analysis.status.final and analysis.request.retain != "all":
+            # A worker does so too, but may be a moment late, or dead.
+            self._artifacts.discard()
+        return analysis
 
     def status(self, analysis_id: str) -> Status:
         """Cheap. Raises AnalysisNotFound."""
@@ -159,10 +177,18 @@ class UseCases:
     def remove(self, analysis_id: str) -> bool:
         """True: cancelled (was queued or running); False: deleted. Raises AnalysisNotFound."""
         was_open = not self._analyses.status(analysis_id).final
-        if was_open and self._analyses.cancel(analysis_id) is Status.CANCELLED:
-            return True
-        self._analyses.delete(analysis_id)
-        return False
+        cancelled = was_open and self._analyses.cancel(analysis_id) is Status.CANCELLED
+        if not cancelled:
+            self._analyses.delete(analysis_id)
+        self._artifacts.discard()
+        return cancelled
+
+    def answered(self, analysis: Analysis) -> None:
+        """The caller has been given this answer: when it is final, what was not to be retained
+        is deleted."""
+        if analysis.status.final and analysis.request.retain == "nothing":
+            with suppress(AnalysisNotFound):  # somebody else has read it at the same time
+                self._analyses.delete(analysis.id)
 
     def put_artifact(self, chunks: Iterable[bytes]) -> Artifact:
         """Store a file once. Raises StorageFull, PayloadTooLarge, UnsupportedArtifact."""
@@ -176,6 +202,11 @@ class UseCases:
                 "which is not accepted"
             )
         return artifact
+
+    def withdraw(self, artifact: Artifact) -> None:
+        """Delete a file that was just put for an analysis that was refused, unless it was put
+        again since or another analysis needs it."""
+        self._artifacts.withdraw(artifact)
 
     def artifact(self, artifact_id: str) -> Artifact:
         """Raises ArtifactNotFound."""
@@ -205,13 +236,13 @@ class UseCases:
         """Format and digest of the model. Raises what `submit` does."""
         if request.model.artifact_id is not None:
             return self._checked_artifact(request, request.model.artifact_id)
-        try:
+        with _within("/model"):
             source = model_source(request.model, "spec")
-        except InvalidRequest as error:
-            raise error.within("/model") from error
         if isinstance(source, SpecSource):
             _check_inputs_fit(request.probe.inputs, source.architecture)
-        return "spec", _digest(request.model.spec)
+            self._check_weights(source)
+            self._check_data(request.probe, _input_of(source.architecture))
+        return "spec", _digest(request.model)
 
     def _checked_artifact(self, request: AnalysisRequest, artifact_id: str) -> tuple[str, str]:
         if self._why_uploads_are_refused is not None:
@@ -220,10 +251,32 @@ class UseCases:
             )
         model_format = self._artifacts.get(artifact_id).format
         _check_format(model_format)
-        if not request.probe.inputs:
+        self._check_data(request.probe, request.probe.inputs)
+        if not request.probe.inputs and request.probe.data is None:
             guess = self._guess_inputs(self._artifacts.path(artifact_id))
             raise InvalidRequest(_inputs_wanted(guess), pointer="/probe/inputs")
         return model_format, artifact_id.removeprefix("sha256:")
+
+    def _check_weights(self, source: SpecSource) -> None:
+        if source.weights_id is not None:
+            with _within("/model/weights"):
+                tensors = self._tensors(source.weights_id, "safetensors")
+                check_weights(tensors, source.architecture)
+
+    def _check_data(self, probe: ProbePlan, wanted: tuple[InputPlan, ...]) -> None:
+        if probe.data is not None:
+            with _within("/probe/data"):
+                check_data(self._tensors(probe.data, "safetensors", "npz"), wanted)
+
+    def _tensors(self, artifact_id: str, *formats: str) -> Tensors:
+        """Raises ArtifactNotFound, UnsupportedArtifact, ArtifactRejected."""
+        found = self._artifacts.get(artifact_id).format
+        if found not in formats:
+            raise UnsupportedArtifact(f"this file is {found}; {' or '.join(formats)} is wanted")
+        try:
+            return self._read_headers(self._artifacts.path(artifact_id), found)
+        except FileNotFoundError as error:
+            raise ArtifactNotFound(f"no artifact {artifact_id}") from error
 
 
 def new_id(now: datetime) -> str:
@@ -236,9 +289,25 @@ def new_id(now: datetime) -> str:
     return str(UUID(int=number))
 
 
-def _digest(spec: dict[str, Any] | None) -> str:
-    canonical = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+def _digest(model: ModelRequest) -> str:
+    """Of the model as submitted, without its kind: a spec and, when given, the id of its weights.
+    JSON with sorted keys and without spaces."""
+    weights = {} if model.weights_id is None else {"weights": model.weights_id}
+    described = {**(model.spec or {}), **weights}
+    canonical = json.dumps(described, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@contextmanager
+def _within(pointer: str) -> Iterator[None]:
+    try:
+        yield
+    except InvalidRequest as error:
+        raise error.within(pointer) from error
+
+
+def _input_of(architecture: Architecture) -> tuple[InputPlan, ...]:
+    return (InputPlan(architecture.input_shape, architecture.input_dtype),)
 
 
 def _check_labels(request: AnalysisRequest) -> None:

@@ -56,14 +56,17 @@ class Worker:
         wait: Wait,
         *,
         lease_seconds: float,
+        discard: Callable[[], None],
     ) -> None:
-        """`name` is stored with what it claims, for people."""
+        """`name` is stored with what it claims, for people. `discard`: delete the files that
+        ended analyses do not retain."""
         self._name = name
         self._analyses = analyses
         self._prober = prober
         self._analyse = analyse
         self._wait = wait
         self._lease_seconds = lease_seconds
+        self._discard = discard
         self._stopping = False
 
     def stop(self) -> None:
@@ -98,6 +101,7 @@ class Worker:
         ) as heartbeat:
             result = self._result(claim, heartbeat.enter)
         log.info(self._save(claim, result, heartbeat))
+        self._discard()
 
     def _result(self, claim: Claim, on_stage: Callable[[Stage], None]) -> Report | Failure | None:
         """What came out; None: it was abandoned between two stages."""

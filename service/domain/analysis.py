@@ -84,7 +84,7 @@ class Analysis:
     model_format: str | None = None
     """spec, torchscript, exported_program or keras."""
     model_sha256: str | None = None
-    """Digest of the model (canonical spec JSON, or the file)."""
+    """Digest of the model: of the file, or of canonical JSON of the spec and the weights' id."""
     verdict: str | None = None
     """Of a succeeded analysis."""
     passed: bool | None = None

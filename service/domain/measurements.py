@@ -216,7 +216,7 @@ class Trial:
     """The short trainings of one model."""
 
     task: str
-    """What was learned: gaussian_classes, teacher_regression or data."""
+    """What was learned: gaussian_classes, code_regression or data."""
     steps: int
     """Steps asked for."""
     runs: tuple[TrialRun, ...]

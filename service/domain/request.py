@@ -62,3 +62,12 @@ class AnalysisRequest:
     fail_on: Severity | None = Severity.ERROR
     """Lowest severity that makes `passed` false; None: never."""
     labels: dict[str, str] = field(default_factory=dict)
+    retain: str = "all"
+    """all; statistics: the files it refers to are deleted when it ends; nothing: the analysis too,
+    once its final answer was read."""
+
+    @property
+    def artifact_ids(self) -> frozenset[str]:
+        """Every stored file it refers to: model, weights, data."""
+        named = (self.model.artifact_id, self.model.weights_id, self.probe.data)
+        return frozenset(one for one in named if one is not None)

@@ -1,31 +1,77 @@
-"""One step of a named optimizer, by torch.optim's own code."""
+"""torch.optim's update rules, on lists of tensors.
+
+Written out because the first use of torch.optim imports the compiler, a second or more, and holds
+its state between the runs of a trial; a test holds them to torch.optim's own.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from service.domain.probe_plan import OptimizerPlan
 
-
-def optimizer_for(plan: OptimizerPlan, parameters: list[Tensor]) -> torch.optim.Optimizer:
-    """torch.optim's SGD, Adam or AdamW with the plan's settings."""
-    if plan.name == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=plan.lr, momentum=plan.momentum, weight_decay=plan.weight_decay
-        )
-    kind: type[torch.optim.Adam] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[plan.name]
-    return kind(parameters, lr=plan.lr, weight_decay=plan.weight_decay)
+Update = Callable[[list[Tensor]], None]
+"""Takes the gradients (which it may overwrite) and changes the parameters."""
 
 
-def step_once(
-    plan: OptimizerPlan, parameters: list[Tensor], gradients: tuple[Tensor | None, ...]
-) -> None:
-    """Change the parameters in place by one step; its state is forgotten."""
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
-    if plan.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(parameters, plan.clip_norm)
-    optimizer_for(plan, parameters).step()
-    for parameter in parameters:
-        parameter.grad = None
+def updates(parameters: list[Tensor], plan: OptimizerPlan) -> Update:
+    """torch.optim's SGD, Adam or AdamW, with clip_grad_norm_ before it when the plan says so."""
+    step = (_sgd if plan.name == "sgd" else _adam)(parameters, plan)
+
+    @torch.no_grad()
+    def update(gradients: list[Tensor]) -> None:
+        if plan.clip_norm is not None:
+            norm = total_norm(gradients)
+            torch._foreach_mul_(gradients, (plan.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        step(gradients)
+
+    return update
+
+
+def total_norm(gradients: list[Tensor]) -> Tensor:
+    """Euclidean norm of all elements together, a scalar."""
+    norms: list[Tensor] = list(torch._foreach_norm(gradients))
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return total
+
+
+def _sgd(parameters: list[Tensor], plan: OptimizerPlan) -> Update:
+    """torch.optim.SGD's rule."""
+    velocity = [torch.zeros_like(parameter) for parameter in parameters]
+
+    def update(gradients: list[Tensor]) -> None:
+        if plan.weight_decay:
+            torch._foreach_add_(gradients, parameters, alpha=plan.weight_decay)
+        torch._foreach_mul_(velocity, plan.momentum)
+        torch._foreach_add_(velocity, gradients)
+        torch._foreach_add_(parameters, velocity, alpha=-plan.lr)
+
+    return update
+
+
+def _adam(parameters: list[Tensor], plan: OptimizerPlan) -> Update:
+    """torch.optim.Adam's rule (betas 0.9 and 0.999, eps 1e-8); AdamW's for name "adamw"."""
+    first = [torch.zeros_like(parameter) for parameter in parameters]
+    second = [torch.zeros_like(parameter) for parameter in parameters]
+    step = 0
+
+    def update(gradients: list[Tensor]) -> None:
+        nonlocal step
+        step += 1
+        if plan.weight_decay and plan.name == "adamw":
+            torch._foreach_mul_(parameters, 1.0 - plan.lr * plan.weight_decay)
+        elif plan.weight_decay:
+            torch._foreach_add_(gradients, parameters, alpha=plan.weight_decay)
+        torch._foreach_lerp_(first, gradients, 1.0 - 0.9)
+        torch._foreach_mul_(second, 0.999)
+        torch._foreach_addcmul_(second, gradients, gradients, 1.0 - 0.999)
+        scale = torch._foreach_sqrt(second)
+        torch._foreach_div_(scale, math.sqrt(1.0 - 0.999**step))
+        torch._foreach_add_(scale, 1e-8)
+        torch._foreach_addcdiv_(parameters, first, scale, -plan.lr / (1.0 - 0.9**step))
+
+    return update

@@ -22,7 +22,7 @@ from service.probing.layering import Layer, layers_of
 from service.probing.loaders import spec, torchscript
 from service.probing.loaders.loaded import LoadedModel, loaded
 from service.probing.losses import Loss
-from service.probing.optimizers import step_once
+from service.probing.optimizers import updates
 from service.probing.pilot import micro_batch
 from service.probing.probe import Batch, Seed, choose_loss, gradients_of
 from service.probing.recorder import Observed
@@ -116,8 +116,7 @@ class Session:
         try:
             for index in range(self.plan.seeds):
                 self._initialize(index)
-                for step in range(after_steps):
-                    self._settle(index, step)
+                self._settle(index, after_steps)
                 seeds.append(self._measure_seed(observed, index))
         finally:
             self.reset()
@@ -134,6 +133,7 @@ class Session:
             self.loss,
             batch_size=self.batch_size,
             dtype=self.dtype,
+            data=self.feed.data,
         )
 
     def export(self, file: IO[bytes], changes: tuple[Mapping[str, Any], ...] = ()) -> int:
@@ -181,13 +181,22 @@ class Session:
         for name, value in self.model.fresh().items():
             self.model.parameters[name].copy_(value)
 
-    def _settle(self, seed: int, step: int) -> None:
-        batch = self.batch(seed, -1 - step)
-        torch.manual_seed(batch.seed)
-        output = self.forward(*batch.inputs)
-        value = self.loss.compute(output, batch.target(output, self.loss))
+    def _settle(self, seed: int, steps: int) -> None:
+        """Optimizer steps on batches that are not measured."""
         parameters = list(self.model.parameters.values())
-        step_once(self.plan.optimizer or SETTLING, parameters, gradients_of(value, parameters))
+        update = updates(parameters, self.plan.optimizer or SETTLING)
+        for step in range(1, steps + 1):
+            batch = self.batch(seed, -step)
+            torch.manual_seed(batch.seed)
+            output = self.forward(*batch.inputs)
+            value = self.loss.compute(output, batch.target(output, self.loss))
+            gradients = gradients_of(value, parameters)
+            update(
+                [
+                    torch.zeros_like(p) if g is None else g
+                    for p, g in zip(parameters, gradients, strict=True)
+                ]
+            )
 
     def _measure_seed(self, observed: Observed, index: int) -> Seed:
         seed = Seed(observed, self.recording)

@@ -4,11 +4,12 @@ The task is made of the model's own inputs (`service.probing.batches.ClassTask`)
 fresh samples at every step, so that nothing can be memorised. What is asked back depends on the
 loss: classes → the sample's class at every position of the output; real or binary outputs → the
 class's code, low or high per output channel, at every position; an image from an image → what
-stands at each place of the class's pattern.
+stands at each place of the class's pattern. Where the caller sent data with answers, the task is
+their rows.
 
 The *score* of a batch, taken before the update that uses it, is 0 at chance and 1 when solved:
-classes (accuracy - 1/K) / (1 - 1/K); binary 2·accuracy - 1; real 1 - loss / loss of the best
-constant; no target 1 - loss / first loss.
+classes (accuracy - s) / (1 - s) with s the share of the commonest class (1/K when drawn); binary
+2·accuracy - 1; real 1 - loss / loss of the best constant; no target 1 - loss / first loss.
 `progress` of a run is the best mean score of WINDOW successive steps, within 0 … 1; the run has
 `learned` when progress ≥ LEARNED. `accuracy` is that of its last WINDOW steps (classes only).
 
@@ -27,7 +28,7 @@ three of ten classes by it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -39,7 +40,9 @@ from service.domain.errors import NotDifferentiable
 from service.domain.measurements import Trial, TrialRun
 from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
 from service.probing.batches import ClassTask, class_task, generator_for, stretch
+from service.probing.data import Data
 from service.probing.losses import Loss, Target
+from service.probing.optimizers import total_norm, updates
 
 CLASSES = 10
 """Classes of the task, where the model and its inputs have room for as many."""
@@ -82,6 +85,15 @@ MOMENTUM = 0.9
 """Of SGD, when the request names no optimizer."""
 
 
+class Task(Protocol):
+    """What is shown."""
+
+    def draw(
+        self, batch_size: int, generator: torch.Generator
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """A batch, and the index of each sample's answer, int64 (batch_size,)."""
+
+
 class Trainable(Protocol):
     """A model that can be trained and put back."""
 
@@ -107,7 +119,9 @@ class Goal:
     loss: Loss
     """What is minimised."""
     answers: Tensor
-    """Per class the target of a sample, (K, …) as the loss wants it."""
+    """Per class (per row of given data) the target of a sample, (K, …) as the loss wants it."""
+    lucky: float
+    """Accuracy of always answering the commonest class, 0 … 1; 0 where there are no classes."""
     chance: float | None
     """Loss of the best constant answer; None: the first loss counts as chance."""
 
@@ -115,8 +129,7 @@ class Goal:
         """0 at chance, 1 when solved (see the module's docstring); may be negative."""
         if self.loss.kind is Target.CLASSES:
             right = output.argmax(self.loss.class_dim or 1).eq(target).float().mean().item()
-            lucky = 1.0 / len(self.answers)
-            return (right - lucky) / (1.0 - lucky)
+            return (right - self.lucky) / (1.0 - self.lucky)
         if self.loss.kind is Target.BINARY:
             edge = 0.5 if self.loss.name == "bce" else 0.0
             return 2.0 * (output > edge).eq(target > 0.5).float().mean().item() - 1.0
@@ -128,8 +141,8 @@ class Goal:
 class Course:
     """What every run of one trial is taught: the same batches in the same order."""
 
-    task: ClassTask
-    """The inputs and their classes."""
+    task: Task
+    """The inputs, and which answer goes with each."""
     goal: Goal
     """The answers asked for."""
     batch_size: int
@@ -148,6 +161,7 @@ def run(
     *,
     batch_size: int,
     dtype: torch.dtype = torch.float32,
+    data: Data | None = None,
 ) -> Trial:
     """Train `model` for at most plan.trial_steps at each rate and put it back.
 
@@ -156,15 +170,24 @@ def run(
     reaches a parameter.
     """
     try:
-        course = _course(model, plan, inputs, loss, batch_size=batch_size, dtype=dtype)
+        if data is not None and data.answers is not None:
+            course = _given(model, plan, data, loss, batch_size)
+        else:
+            course = _course(model, plan, inputs, loss, batch_size=batch_size, dtype=dtype)
         if plan.optimizer is not None:
             runs = [_train(model, course, plan.optimizer)]
         else:
             runs = [run for name in LADDERS for run in _climb(model, course, name)]
     finally:
         model.reset()
-    name = "gaussian_classes" if loss.kind is Target.CLASSES else "code_regression"
-    return Trial(name, plan.trial_steps, tuple(runs))
+    return Trial(_name(course), plan.trial_steps, tuple(runs))
+
+
+def _name(course: Course) -> str:
+    if isinstance(course.task, RowTask):
+        return "data"
+    classes = course.goal.loss.kind is Target.CLASSES
+    return "gaussian_classes" if classes else "code_regression"
 
 
 def _climb(model: Trainable, course: Course, name: str) -> Iterator[TrialRun]:
@@ -217,16 +240,53 @@ def _course(
     return Course(task, goal, batch_size, plan.trial_steps, plan.seed)
 
 
+@dataclass(frozen=True, slots=True)
+class RowTask:
+    """The caller's own rows; the index of a row's answer is the row."""
+
+    data: Data
+
+    def draw(
+        self, batch_size: int, generator: torch.Generator
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """A random batch of rows."""
+        rows = self.data.rows(batch_size, generator)
+        return self.data.batch(rows), rows
+
+
+def _given(model: Trainable, plan: ProbePlan, data: Data, loss: Loss, batch_size: int) -> Course:
+    """The task that data with answers sets. Raises ModelRaised when the answers do not fit."""
+    model.reset()
+    shown, _ = RowTask(data).draw(batch_size, generator_for(plan.seed, "trial", "range"))
+    output = model.forward(*shown).detach()
+    # The answers to all rows are shaped as the output to all rows would be.
+    everything = output[:1].expand(len(data), *output.shape[1:])
+    answers = data.targets(torch.arange(len(data)), loss, everything)
+    if answers is None:
+        raise ValueError("the data has no answers")
+    if loss.kind is Target.CLASSES:
+        shares = torch.bincount(answers.reshape(-1)).double() / answers.numel()
+        present = shares[shares > 0]
+        # Data of one class alone teaches nothing that accuracy could show.
+        lucky = min(present.max().item(), 1.0 - 1e-6)
+        goal = Goal(loss, answers, lucky, -(present * present.log()).sum().item())
+    else:
+        constant = answers.mean(0, keepdim=True).expand_as(answers)
+        goal = Goal(loss, answers, 0.0, loss.compute(constant, answers).item())
+    return Course(RowTask(data), goal, batch_size, plan.trial_steps, plan.seed)
+
+
 def _goal(loss: Loss, task: ClassTask, output: Tensor, generator: torch.Generator) -> Goal:
     if loss.kind is Target.CLASSES:
         places = [size for dim, size in enumerate(output.shape) if dim not in (0, loss.class_dim)]
         indices = torch.arange(task.classes).view(-1, *(1 for _ in places))
-        return Goal(loss, indices.expand(-1, *places), math.log(task.classes))
+        lucky = 1.0 / task.classes
+        return Goal(loss, indices.expand(-1, *places), lucky, math.log(task.classes))
     if loss.kind is Target.NOTHING:
-        return Goal(loss, torch.zeros(task.classes), None)
+        return Goal(loss, torch.zeros(task.classes), 0.0, None)
     low = 0.0 if loss.kind is Target.BINARY or bool((output >= 0).all()) else -1.0
     codes, constant = _codes(task, output, low, generator)
-    return Goal(loss, codes, loss.compute(constant, codes).item())
+    return Goal(loss, codes, 0.0, loss.compute(constant, codes).item())
 
 
 def _codes(
@@ -279,7 +339,7 @@ def _train(model: Trainable, course: Course, attempt: OptimizerPlan) -> TrialRun
         lr=attempt.lr,
         loss=tuple(_finite(loss) for loss in losses),
         grad_norm=tuple(_finite(norm) for norm in norms),
-        accuracy=_accuracy(scores, course.task.classes) if is_class and scores else None,
+        accuracy=_accuracy(scores, course.goal.lucky) if is_class and scores else None,
         learned=progress >= LEARNED,
         progress=progress,
     )
@@ -304,9 +364,8 @@ def _progress(scores: list[float]) -> float:
     return min(max(best, 0.0), 1.0)
 
 
-def _accuracy(scores: list[float], classes: int) -> float:
+def _accuracy(scores: list[float], lucky: float) -> float:
     recent = scores[-WINDOW:]
-    lucky = 1.0 / classes
     return lucky + (1.0 - lucky) * sum(recent) / len(recent)
 
 
@@ -331,69 +390,3 @@ def _steps(
         )
         yield value, total_norm(gradients).item(), goal.score(output.detach(), target, value, first)
         update(gradients)
-
-
-Update = Callable[[list[Tensor]], None]
-"""Takes the gradients (which it may overwrite) and changes the parameters."""
-
-
-def updates(parameters: list[Tensor], plan: OptimizerPlan) -> Update:
-    """torch.optim's SGD, Adam or AdamW, with clip_grad_norm_ before it when the plan says so.
-
-    Written out because the first use of torch.optim imports the compiler, a second or more.
-    """
-    step = (_sgd if plan.name == "sgd" else _adam)(parameters, plan)
-
-    @torch.no_grad()
-    def update(gradients: list[Tensor]) -> None:
-        if plan.clip_norm is not None:
-            norm = total_norm(gradients)
-            torch._foreach_mul_(gradients, (plan.clip_norm / (norm + 1e-6)).clamp(max=1.0))
-        step(gradients)
-
-    return update
-
-
-def total_norm(gradients: list[Tensor]) -> Tensor:
-    """Euclidean norm of all elements together, a scalar."""
-    norms: list[Tensor] = list(torch._foreach_norm(gradients))
-    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
-    return total
-
-
-def _sgd(parameters: list[Tensor], plan: OptimizerPlan) -> Update:
-    """torch.optim.SGD's rule."""
-    velocity = [torch.zeros_like(parameter) for parameter in parameters]
-
-    def update(gradients: list[Tensor]) -> None:
-        if plan.weight_decay:
-            torch._foreach_add_(gradients, parameters, alpha=plan.weight_decay)
-        torch._foreach_mul_(velocity, plan.momentum)
-        torch._foreach_add_(velocity, gradients)
-        torch._foreach_add_(parameters, velocity, alpha=-plan.lr)
-
-    return update
-
-
-def _adam(parameters: list[Tensor], plan: OptimizerPlan) -> Update:
-    """torch.optim.Adam's rule (betas 0.9 and 0.999, eps 1e-8); AdamW's for name "adamw"."""
-    first = [torch.zeros_like(parameter) for parameter in parameters]
-    second = [torch.zeros_like(parameter) for parameter in parameters]
-    step = 0
-
-    def update(gradients: list[Tensor]) -> None:
-        nonlocal step
-        step += 1
-        if plan.weight_decay and plan.name == "adamw":
-            torch._foreach_mul_(parameters, 1.0 - plan.lr * plan.weight_decay)
-        elif plan.weight_decay:
-            torch._foreach_add_(gradients, parameters, alpha=plan.weight_decay)
-        torch._foreach_lerp_(first, gradients, 1.0 - 0.9)
-        torch._foreach_mul_(second, 0.999)
-        torch._foreach_addcmul_(second, gradients, gradients, 1.0 - 0.999)
-        scale = torch._foreach_sqrt(second)
-        torch._foreach_div_(scale, math.sqrt(1.0 - 0.999**step))
-        torch._foreach_add_(scale, 1e-8)
-        torch._foreach_addcdiv_(parameters, first, scale, -plan.lr / (1.0 - 0.9**step))
-
-    return update

@@ -24,13 +24,14 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.domain.analysis import Analysis, Failure, Stage, Status
-from service.domain.errors import AnalysisNotFound, WorkerLost
+from service.domain.errors import AnalysisNotFound, ArtifactNotFound, WorkerLost
 from service.domain.measurements import LayerMeasurements
 from service.domain.report import Report
 from service.ports import Backlog, Claim, Clock, Filter, Page
 from service.storage import cursors, mapping
+from service.storage.retention import OPEN
 from service.storage.session import Database
-from service.storage.tables import REVISION, analyses, labels, layers
+from service.storage.tables import REVISION, analyses, artifacts, labels, layers, uses
 
 MAX_ATTEMPTS = 3
 """Workers an analysis may cost before it is given up."""
@@ -40,8 +41,6 @@ LOST = Failure(
     WorkerLost.title,
     f"{MAX_ATTEMPTS} workers in a row were lost while they worked on this analysis",
 )
-
-_OPEN = (Status.QUEUED.value, Status.RUNNING.value)
 
 _ahead = analyses.alias("ahead")
 _position = case(
@@ -63,8 +62,11 @@ class SqlAnalyses:
         self._clock = clock
 
     def add(self, analysis: Analysis) -> None:
-        """Store a new, queued analysis."""
+        """Store a new, queued analysis. Raises ArtifactNotFound when a file it refers to is
+        gone."""
         with self._database.write() as connection:
+            if rows := _uses(connection, analysis):
+                connection.execute(insert(uses), rows)
             connection.execute(insert(analyses), mapping.analysis_values(analysis))
             if rows := mapping.label_values(analysis):
                 connection.execute(insert(labels), rows)
@@ -145,17 +147,19 @@ class SqlAnalyses:
         with self._database.write() as connection:
             connection.execute(
                 update(analyses)
-                .where(analyses.c.id == analysis_id, analyses.c.status.in_(_OPEN))
+                .where(analyses.c.id == analysis_id, analyses.c.status.in_(OPEN))
                 .values(status=Status.CANCELLED.value, **self._finished())
             )
             return Status(_row(connection, select(analyses.c.status), analysis_id)["status"])
 
     def delete(self, analysis_id: str) -> None:
         """Remove a final analysis and its layers. Raises AnalysisNotFound."""
-        final = and_(analyses.c.id == analysis_id, analyses.c.status.not_in(_OPEN))
+        final = and_(analyses.c.id == analysis_id, analyses.c.status.not_in(OPEN))
         with self._database.write() as connection:
             if not connection.execute(delete(analyses).where(final)).rowcount:
                 raise AnalysisNotFound(f"no finished analysis {analysis_id}")
+            # What it gave up is still to be deleted; what it retained nobody asks to keep now.
+            connection.execute(delete(uses).where(uses.c.analysis_id == analysis_id, uses.c.retain))
 
     def ready(self) -> bool:
         """True when the database answers and its schema is current."""
@@ -210,6 +214,20 @@ class SqlAnalyses:
             if layer_rows:
                 connection.execute(insert(layers), layer_rows)
         return True
+
+
+def _uses(connection: Connection, analysis: Analysis) -> list[dict[str, Any]]:
+    """Rows of the files it refers to. They cannot be deleted before it is stored."""
+    wanted = analysis.request.artifact_ids
+    known = select(artifacts.c.id, artifacts.c.upload).where(artifacts.c.id.in_(wanted))
+    found = connection.execute(known.order_by(artifacts.c.id).with_for_update(read=True)).all()
+    if missing := wanted - {row.id for row in found}:
+        raise ArtifactNotFound(f"no artifact {min(missing)}")
+    retain = analysis.request.retain == "all"
+    return [
+        {"analysis_id": analysis.id, "artifact_id": row.id, "upload": row.upload, "retain": retain}
+        for row in found
+    ]
 
 
 def _claimable(now: datetime) -> Select[Any]:

@@ -7,24 +7,32 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
+from uuid import uuid4
 
-from sqlalchemy import delete, insert, select
-from sqlalchemy.exc import IntegrityError
+import structlog
+from sqlalchemy import Connection, Update, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from service.domain.errors import ArtifactNotFound, PayloadTooLarge, StorageFull
 from service.ports import Artifact, Clock
-from service.storage import mapping
+from service.storage import mapping, retention
 from service.storage.formats import told_by_content
 from service.storage.session import Database
 from service.storage.tables import artifacts
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ID = re.compile(r"sha256:[0-9a-f]{64}")
+LEFT_BEHIND = timedelta(days=1)
+"""Since when nothing was written to an upload whose sender, or server, must have died."""
+
+log = structlog.get_logger()
 
 
 class FileArtifacts:
@@ -63,10 +71,30 @@ class FileArtifacts:
     def delete(self, artifact_id: str) -> None:
         """Raises ArtifactNotFound."""
         with self._database.write() as connection:
-            gone = connection.execute(delete(artifacts).where(artifacts.c.id == artifact_id))
-            if not gone.rowcount:
+            if not self._remove(connection, artifact_id):
                 raise ArtifactNotFound(f"no artifact {artifact_id}")
-            self._path(artifact_id).unlink(missing_ok=True)
+
+    def withdraw(self, artifact: Artifact) -> None:
+        """Delete a file that was just put, unless it was put again since or is needed."""
+        with self._told_only(artifact.id), self._database.write() as connection:
+            now = connection.scalar(retention.lock(artifact.id))
+            if now == artifact.upload and not connection.scalar(retention.needed(artifact.id)):
+                self._remove(connection, artifact.id)
+
+    def discard(self) -> None:
+        """Delete every file that a final analysis does not retain, unless it was put again since
+        or is needed. What cannot be deleted is logged and tried again the next time."""
+        with self._told_only("any"):
+            for artifact_id in self._given_up():
+                self._discard(artifact_id)
+
+    def tidy(self) -> None:
+        """Delete what uploads that were killed have left behind."""
+        before = (self._clock.now() - LEFT_BEHIND).timestamp()
+        for path in (self._folder / "incoming").glob("*"):
+            with self._told_only(path.name):
+                if path.stat().st_mtime < before:
+                    path.unlink()
 
     def _write(self, file: IO[bytes], chunks: Iterable[bytes]) -> str:
         digest = hashlib.sha256()
@@ -80,17 +108,46 @@ class FileArtifacts:
     def _keep(self, temporary: Path, artifact_id: str, size: int) -> Artifact:
         path = self._path(artifact_id)
         path.parent.mkdir(parents=True, exist_ok=True)
-        facts = Artifact(artifact_id, size, told_by_content(temporary), self._clock.now())
-        try:
+        facts = Artifact(
+            artifact_id, size, told_by_content(temporary), self._clock.now(), uuid4().hex
+        )
+        # Row before file: a delete of the same content is then over, or waits for us.
+        while True:
             with self._database.write() as connection:
-                # Row before file: a delete of the same content is then over, or waits for us.
+                if connection.execute(_sent_again(facts)).rowcount:
+                    # Put again in case somebody tidied the folder by hand.
+                    _place(temporary, path)
+                    break
+            with contextlib.suppress(IntegrityError), self._database.write() as connection:
                 connection.execute(insert(artifacts), mapping.artifact_values(facts))
                 _place(temporary, path)
-        except IntegrityError:
-            # Known already; the file is put again in case somebody tidied the folder by hand.
-            _place(temporary, path)
-            return self.get(artifact_id)
-        return facts
+                return facts
+        return replace(self.get(artifact_id), upload=facts.upload)
+
+    def _given_up(self) -> Sequence[str]:
+        with self._database.read() as connection:
+            return connection.scalars(retention.given_up()).all()
+
+    def _discard(self, artifact_id: str) -> None:
+        with self._told_only(artifact_id), self._database.write() as connection:
+            connection.execute(retention.lock(artifact_id))
+            if connection.scalar(retention.given_up().where(artifacts.c.id == artifact_id)):
+                self._remove(connection, artifact_id)
+
+    def _remove(self, connection: Connection, artifact_id: str) -> bool:
+        """Row and file, and what is noted only to have them removed."""
+        removed = connection.execute(delete(artifacts).where(artifacts.c.id == artifact_id))
+        connection.execute(retention.forget(artifact_id))
+        self._path(artifact_id).unlink(missing_ok=True)
+        return bool(removed.rowcount)
+
+    @contextmanager
+    def _told_only(self, what: str) -> Iterator[None]:
+        """Tidying up must break nothing else."""
+        try:
+            yield
+        except (OSError, SQLAlchemyError):
+            log.exception("a file that nobody needs could not be deleted", file=what)
 
     def _path(self, artifact_id: str) -> Path:
         if not _ID.fullmatch(artifact_id):
@@ -108,6 +165,10 @@ class FileArtifacts:
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     Path(file.name).unlink()
+
+
+def _sent_again(facts: Artifact) -> Update:
+    return update(artifacts).where(artifacts.c.id == facts.id).values(upload=facts.upload)
 
 
 def _place(temporary: Path, path: Path) -> None:

@@ -116,7 +116,7 @@ def artifact_values(artifact: Artifact) -> dict[str, Any]:
 
 def artifact(row: RowMapping) -> Artifact:
     """A stored file's facts."""
-    return Artifact(row["id"], row["size"], row["format"], row["created_at"])
+    return Artifact(row["id"], row["size"], row["format"], row["created_at"], row["upload"])
 
 
 _Value = TypeVar("_Value")

@@ -20,7 +20,7 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The migration that gives this schema."""
 
 NAME_LENGTH = 255
@@ -108,5 +108,20 @@ artifacts = Table(
     Column("size", BigInteger, nullable=False),
     Column("format", String(32), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("upload", String(32), nullable=False, server_default=""),
 )
-"""One row per stored file; the content lies in the data folder under the same digest."""
+"""One row per stored file; the content lies in the data folder under the same digest. `upload`
+names the last time it was sent; "" is before that was noted."""
+
+uses = Table(
+    "uses",
+    metadata,
+    Column("analysis_id", String(36), primary_key=True),
+    Column("artifact_id", String(71), primary_key=True),
+    Column("upload", String(32), nullable=False),
+    Column("retain", Boolean, nullable=False),
+    Index(None, "artifact_id"),
+    Index(None, "retain", "artifact_id"),
+)
+"""Which analysis refers to which file, as it was sent last before. Without foreign keys: a file may
+be deleted before its analyses, and what an analysis did not retain stays so when it is deleted."""

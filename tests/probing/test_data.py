@@ -150,3 +150,39 @@ def test_answers_that_do_not_fit_say_why(y: Any, says: str) -> None:
     data = npz(x=np.ones((8, 4), np.float32), y=y)
     with pytest.raises(ModelRaised, match=says):
         Session.open(small(), resolve(SPEC), None, data=data).measure()
+
+
+def separable(rows: int) -> bytes:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(rows) % 3
+    x = torch.eye(4)[y] * 4 + 0.3 * torch.randn(rows, 4, generator=generator)
+    return save({"x": x, "y": y})
+
+
+def test_the_short_training_learns_the_data() -> None:
+    plan = small(batch_size=32, trial_steps=100)
+    trial = Session.open(plan, resolve(SPEC), None, data=separable(200)).trial()
+    assert trial.task == "data"
+    assert {run.optimizer for run in trial.runs if run.learned} == {"sgd", "adam"}
+    last = trial.runs[0]
+    assert last.accuracy is not None
+    assert last.accuracy > 0.6
+
+
+def test_answers_without_a_pattern_are_not_learned_in_a_few_steps() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(4000, 4, generator=generator)
+    y = torch.randint(0, 3, (4000,), generator=generator)
+    plan = small(batch_size=64, trial_steps=60)
+    trial = Session.open(plan, resolve(SPEC), None, data=save({"x": x, "y": y})).trial()
+    assert not any(run.learned for run in trial.runs)
+
+
+def test_regression_data_is_learned_against_its_mean() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(256, 4, generator=generator)
+    y = x @ torch.randn(4, 3, generator=generator) + 5.0
+    plan = small(batch_size=64, loss="mse", trial_steps=150)
+    trial = Session.open(plan, resolve(SPEC), None, data=save({"x": x, "y": y})).trial()
+    assert trial.task == "data"
+    assert any(run.learned for run in trial.runs)

@@ -15,6 +15,7 @@ from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
 from service.probing import trial
 from service.probing.batches import draw, generator_for
 from service.probing.losses import choose
+from service.probing.optimizers import updates
 
 PLAN = ProbePlan(trial_steps=100)
 
@@ -121,7 +122,7 @@ def test_steps_are_torch_optims(
     theirs = [p.clone().requires_grad_() for p in ours]
     extra = {"momentum": plan.momentum} if plan.name == "sgd" else {}
     reference = optimizer(theirs, lr=plan.lr, weight_decay=plan.weight_decay, **extra)
-    update = trial.updates(ours, plan)
+    update = updates(ours, plan)
     for _ in range(4):
         gradients = [torch.randn(p.shape, generator=generator) for p in ours]
         for parameter, gradient in zip(theirs, gradients, strict=True):
