@@ -42,7 +42,7 @@ score: $(DEV) ## precision, recall, false alarms, repair rate on CASES
 	@$(PY) -m benchmarks.score --cases $(CASES)
 
 constraints: $(DEV) ## pin what is installed, except torch and what only torch needs
-	@$(PY) -m pip freeze \
+	@$(PY) -m pip freeze --exclude-editable \
 	  | grep -viE '^(torch|filelock|fsspec|jinja2|mpmath|networkx|sympy)[ =]' > constraints.txt
 
 $(PY):
@@ -62,7 +62,7 @@ $(BASE): requirements.txt constraints.txt $(TORCH_STAMP)
 	@$(PIP) -r requirements.txt -c constraints.txt
 	@touch $@
 
-$(DEV): requirements-dev.txt $(BASE)
+$(DEV): requirements-dev.txt client/pyproject.toml $(BASE)
 	@echo "installing requirements-dev.txt"
 	@$(PIP) -r requirements-dev.txt -c constraints.txt
 	@touch $@

@@ -135,10 +135,14 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
+CLIENT_VARIABLES = ("GRADDX_URL", "GRADDX_TOKEN")
+"""What the client reads from the same environment."""
+
+
 def unknown_variables(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """One sentence for each GRADDX_* variable (environment and .env) that no setting reads."""
     names = {*(os.environ if environment is None else environment), *dotenv_values(ENV_FILE)}
-    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    known = [*(PREFIX + name.upper() for name in Settings.model_fields), *CLIENT_VARIABLES]
     unknown = sorted(n for n in names if n.upper().startswith(PREFIX) and n.upper() not in known)
     return tuple(_complaint(name, known) for name in unknown)
 

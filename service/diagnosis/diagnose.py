@@ -172,4 +172,5 @@ def _first_sentence(found: Finding) -> str:
     """Up to the first full stop that ends a sentence (not one inside a number), to be put after a
     colon."""
     sentence = found.detail.split(". ", maxsplit=1)[0].rstrip(".") + "."
-    return sentence if sentence.startswith(found.layers) else sentence[:1].lower() + sentence[1:]
+    begins_with_name = sentence.startswith(found.layers) or sentence[:2].isupper()
+    return sentence if begins_with_name else sentence[:1].lower() + sentence[1:]
