@@ -21,7 +21,7 @@ from service.domain.request import AnalysisRequest, ModelRequest
 from service.use_cases import new_id
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-ARTIFACT = "sha256:" + "ab" * 32
+SPEC = {"input": {"shape": [8]}, "layers": [{"type": "Linear", "args": {"out_features": 4}}]}
 
 
 class HeldClock:
@@ -37,20 +37,15 @@ class HeldClock:
         self.time += timedelta(seconds=seconds)
 
 
-def request_of_artifact(**labels: str) -> AnalysisRequest:
-    model = ModelRequest("artifact", artifact_id=ARTIFACT)
-    return AnalysisRequest(model=model, labels=labels)
-
-
 def queued(now: datetime, sha256: str = "ab" * 32, **labels: str) -> Analysis:
-    request = request_of_artifact(**labels)
+    request = AnalysisRequest(ModelRequest("spec", spec=SPEC), labels=labels)
     return Analysis(
         id=new_id(now),
         status=Status.QUEUED,
         created_at=now,
         request=request,
         labels=request.labels,
-        model_format="torchscript",
+        model_format="spec",
         model_sha256=sha256,
     )
 

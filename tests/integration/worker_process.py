@@ -79,6 +79,7 @@ def main() -> None:
         analyse,
         Waiting(args.wake_fd),
         lease_seconds=args.lease_seconds,
+        discard=lambda: None,
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     worker.run()

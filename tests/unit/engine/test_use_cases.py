@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +19,7 @@ from service.domain.analysis import Stage, Status
 from service.domain.errors import (
     AnalysisNotFound,
     ArtifactNotFound,
+    ArtifactRejected,
     InvalidRequest,
     NotYetSupported,
     QueueFull,
@@ -29,9 +34,11 @@ from service.storage.analyses import SqlAnalyses
 from service.storage.artifact_store import FileArtifacts
 from service.storage.session import Database
 from service.storage.tables import metadata
+from service.storage.tensor_headers import read_headers
 from service.use_cases import Filter, UseCases, new_id
 
 QUEUE_MAX = 3
+NOWHERE = "sha256:" + "0" * 64
 SPEC: dict[str, Any] = {
     "input": {"shape": [8]},
     "layers": [{"type": "Linear", "args": {"out_features": 4}}, {"type": "ReLU"}],
@@ -79,6 +86,7 @@ class House:
             self.dispatcher,
             WallClock(),
             guess_inputs=lambda _: self.guess,
+            read_headers=read_headers,
             **(given | settings),
         )
 
@@ -196,9 +204,106 @@ def test_a_file_of_unknown_format_is_not_kept(house: House, tmp_path: Path) -> N
     assert [path for path in (tmp_path / "files").rglob("*") if path.is_file()] == []
 
 
+def _tensors(house: House, **tensors: tuple[str, tuple[int, ...]]) -> str:
+    """Artifact id of a safetensors file with these dtypes and shapes."""
+    sizes = {"F32": 4, "I64": 8}
+    header: dict[str, Any] = {}
+    end = 0
+    for name, (dtype, shape) in tensors.items():
+        begin, end = end, end + math.prod(shape) * sizes[dtype]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    content = struct.pack("<Q", len(text)) + text + bytes(end)
+    return house.use_cases.put_artifact([content]).id
+
+
+def test_a_batch_that_fits_is_taken(house: House, tmp_path: Path) -> None:
+    data = _tensors(house, x=("F32", (5, 8)), y=("I64", (5,)))
+    assert house.use_cases.submit(_spec(probe=ProbePlan(data=data))).request.probe.data == data
+    model = ModelRequest("artifact", artifact_id=_torchscript(house, tmp_path))
+    shown = AnalysisRequest(model=model, probe=ProbePlan(data=data))
+    assert house.use_cases.submit(shown).request.probe.inputs == ()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "error", "says"),
+    [
+        ({"x": ("F32", (5, 9))}, ShapeMismatch, r"float32 \[9\], the model takes float32 \[8\]"),
+        ({"x": ("F32", (5, 8)), "y": ("I64", (4,))}, ShapeMismatch, "same number of rows"),
+        ({"z": ("F32", (5, 8))}, InvalidRequest, "no x"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused(
+    house: House, tmp_path: Path, tensors: Any, error: type[InvalidRequest], says: str
+) -> None:
+    data = _tensors(house, **tensors)
+    model = ModelRequest("artifact", artifact_id=_torchscript(house, tmp_path))
+    for request in (
+        _spec(probe=ProbePlan(data=data)),
+        AnalysisRequest(model=model, probe=ProbePlan(data=data, inputs=(InputPlan((8,)),))),
+    ):
+        with pytest.raises(error, match=says) as caught:
+            house.use_cases.submit(request)
+        assert [fault.pointer for fault in caught.value.faults] == ["/probe/data"]
+
+
+def test_weights_that_fit_are_taken_and_are_part_of_the_digest(house: House) -> None:
+    fitting = {"layer0.weight": ("F32", (4, 8)), "layer0.bias": ("F32", (4,))}
+    weights = _tensors(house, **fitting)
+    drawn = house.use_cases.submit(_spec())
+    given = house.use_cases.submit(_weighted(weights))
+    assert given.request.model.weights_id == weights
+    canonical = json.dumps(SPEC | {"weights": weights}, sort_keys=True, separators=(",", ":"))
+    assert given.model_sha256 == hashlib.sha256(canonical.encode()).hexdigest()
+    assert given.model_sha256 != drawn.model_sha256
+
+
+@pytest.mark.parametrize(
+    ("tensors", "error", "says"),
+    [
+        ({"layer0.weight": ("F32", (4, 8))}, InvalidRequest, "missing: layer0.bias"),
+        ({"layer0.weight": ("F32", (8, 4)), "layer0.bias": ("F32", (4,))}, ShapeMismatch, "8, 4"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    house: House, tensors: Any, error: type[InvalidRequest], says: str
+) -> None:
+    with pytest.raises(error, match=says) as caught:
+        house.use_cases.submit(_weighted(_tensors(house, **tensors)))
+    assert [fault.pointer for fault in caught.value.faults] == ["/model/weights"]
+
+
+def test_files_of_other_formats_are_neither_batch_nor_weights(house: House, tmp_path: Path) -> None:
+    model = _torchscript(house, tmp_path)
+    broken = _put(house, tmp_path, "x.npy")
+    for request, pointer, error in (
+        (_spec(probe=ProbePlan(data=model)), "/probe/data", UnsupportedArtifact),
+        (_spec(probe=ProbePlan(data=broken)), "/probe/data", ArtifactRejected),
+        (_weighted(model), "/model/weights", UnsupportedArtifact),
+        (_weighted(broken), "/model/weights", UnsupportedArtifact),
+    ):
+        with pytest.raises(error) as caught:
+            house.use_cases.submit(request)
+        assert [fault.pointer for fault in caught.value.faults] == [pointer]
+
+
+def test_missing_batches_and_weights_are_not_found(house: House) -> None:
+    for request in (_spec(probe=ProbePlan(data=NOWHERE)), _weighted(NOWHERE)):
+        with pytest.raises(ArtifactNotFound):
+            house.use_cases.submit(request)
+    gone = _tensors(house, x=("F32", (5, 8)))
+    house.use_cases.artifact_path(gone).unlink()
+    with pytest.raises(ArtifactNotFound):
+        house.use_cases.submit(_spec(probe=ProbePlan(data=gone)))
+
+
+def _weighted(weights: str) -> AnalysisRequest:
+    return AnalysisRequest(ModelRequest("spec", spec=SPEC, weights_id=weights))
+
+
 def test_a_missing_artifact_is_not_found(house: House) -> None:
     with pytest.raises(ArtifactNotFound):
-        house.use_cases.submit(_artifact("sha256:" + "0" * 64, InputPlan((3,))))
+        house.use_cases.submit(_artifact(NOWHERE, InputPlan((3,))))
 
 
 def test_uploads_are_refused_where_no_child_can_be_sealed(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_worker_outlives_a_database_that_is_away_and_rebuilds_the_model_from_t
         sources.append(source)
         raise ModelRaised("no")
 
-    Worker("w1", analyses, NoProber(), analyse, wait, lease_seconds=15).run()
+    Worker("w1", analyses, NoProber(), analyse, wait, lease_seconds=15, discard=lambda: None).run()
     assert pauses == [0.0, POLL_SECONDS, POLL_SECONDS, 0.0, POLL_SECONDS]
     (source,) = sources
     assert isinstance(source, SpecSource)
