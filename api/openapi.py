@@ -65,8 +65,15 @@ def analysis_body() -> dict[str, Any]:
         "type": "object",
         "properties": {
             "model": {**_FILE, "description": "TorchScript file; instead of `request.model`."},
-            "data": {**_FILE, "description": "Not yet supported."},
-            "request": _reference(AnalysisOptions),
+            "data": {
+                **_FILE,
+                "description": "Real samples, .safetensors or .npz; instead of "
+                "`request.probe.data`, which tells what is in it.",
+            },
+            "request": {
+                "description": "Everything else; with `model` where no model file is sent.",
+                "anyOf": [_reference(AnalysisOptions), _reference(AnalysisIn)],
+            },
         },
     }
     return _body(

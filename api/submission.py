@@ -1,11 +1,11 @@
-"""Reading what is posted: JSON, a multipart form, or the bytes of a file."""
+"""Reading and passing on what is posted: JSON, a multipart form, or the bytes of a file."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import BinaryIO
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
 
 import anyio.from_thread
 import anyio.to_thread
@@ -18,7 +18,8 @@ from api.error_handlers import UnsupportedMediaType
 from api.json_body import parse_json, pointer
 from api.middleware import too_large
 from api.schemas.reading import read_analysis, read_options, refuse
-from service.domain.errors import Fault, InvalidRequest, NotYetSupported
+from service.domain.analysis import Analysis
+from service.domain.errors import Fault, GraddxError, InvalidRequest
 from service.domain.request import AnalysisRequest, ModelRequest
 from service.use_cases import Artifact, Engine
 
@@ -26,8 +27,10 @@ CHUNK = 1 << 20
 """Bytes read at a time from an uploaded file."""
 MAX_PARTS = 8
 """Files, and fields, of a form; more than any call knows."""
-PARTS = ("model", "data", "request")
-"""Parts of the form of `POST /v1/analyses`."""
+FILES = ("model", "data")
+"""Parts of the form of `POST /v1/analyses` that are files."""
+PARTS = (*FILES, "request")
+"""All of its parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +44,16 @@ class Reader:
     uploads: CapacityLimiter
     """Threads for uploads: slow senders must not take those that answer everyone else."""
 
-    async def analysis(self) -> AnalysisRequest:
-        """JSON, or a form with a file `model` and JSON `request`. A file is stored only after
-        everything else was found right. Raises InvalidRequest, UnsupportedMediaType."""
+    async def submit(self) -> Analysis:
+        """JSON, or a form with files `model` and `data` and JSON `request`. Files are stored only
+        after everything else was found right. Raises InvalidRequest, UnsupportedMediaType, and
+        what the engine does."""
         match self._media_type():
             case "application/json":
-                return read_analysis(parse_json(await self._json_body()))
+                return await self._submit(read_analysis(parse_json(await self._json_body())))
             case "multipart/form-data":
-                return await self._form_analysis()
+                async with self._form() as form:
+                    return await self._submit_form(form)
             case other:
                 raise UnsupportedMediaType(
                     f"send application/json or multipart/form-data, not {other or 'nothing'}"
@@ -75,21 +80,34 @@ class Reader:
                 raise too_large(self.max_json)
         return bytes(body)
 
-    async def _form_analysis(self) -> AnalysisRequest:
-        async with self._form() as form:
-            _check_parts(form)
-            body = parse_json(await self._request_part(form))
-            model = form.get("model")
-            if not isinstance(model, UploadFile):
-                return read_analysis(body)
-            if "model" in body:
-                raise InvalidRequest("given both in request and as a file", pointer="/model")
-            options = read_options(body)
-            try:
-                artifact = await self._store_file(model.file)
-            except InvalidRequest as error:
-                raise error.within("/model") from error
-            return options.to_domain(ModelRequest("artifact", artifact_id=artifact.id))
+    async def _submit(self, request: AnalysisRequest) -> Analysis:
+        return await anyio.to_thread.run_sync(self.engine.submit, request)
+
+    async def _submit_form(self, form: FormData) -> Analysis:
+        _check_parts(form)
+        request = _without_files(parse_json(await self._request_part(form)), form)
+        stored: list[Artifact] = []
+        try:
+            if (model := _file(form, "model")) is not None:
+                stored.append(await self._store_part(model, "/model"))
+                request = replace(
+                    request, model=ModelRequest("artifact", artifact_id=stored[-1].id)
+                )
+            if (data := _file(form, "data")) is not None:
+                stored.append(await self._store_part(data, "/probe/data"))
+                request = replace(request, probe=replace(request.probe, data=stored[-1].id))
+            return await self._submit(request)
+        except GraddxError:
+            if request.retain != "all":
+                for artifact in stored:
+                    await anyio.to_thread.run_sync(self.engine.withdraw, artifact)
+            raise
+
+    async def _store_part(self, file: UploadFile, where: str) -> Artifact:
+        try:
+            return await self._store_file(file.file)
+        except InvalidRequest as error:
+            raise error.within(where) from error
 
     async def _request_part(self, form: FormData) -> bytes | str:
         part = form.get("request", "{}")
@@ -136,12 +154,32 @@ def _check_parts(form: FormData) -> None:
     names = [name for name, _ in form.multi_items()]
     faults = [Fault(pointer((name,)), "unknown part") for name in names if name not in PARTS]
     faults += [Fault(pointer((name,)), "sent twice") for name in PARTS if names.count(name) > 1]
-    if isinstance(form.get("model"), str):
-        faults.append(Fault("/model", "must be a file: -F model=@net.pt"))
+    faults += [
+        Fault(pointer((name,)), f"must be a file: -F {name}=@path")
+        for name in FILES
+        if isinstance(form.get(name), str)
+    ]
     if faults:
         raise refuse(faults)
-    if "data" in names:
-        raise NotYetSupported("a file of data is not yet supported", pointer="/data")
+
+
+def _without_files(body: dict[str, Any], form: FormData) -> AnalysisRequest:
+    """What the part `request` says; what comes as a file is still to be filled in."""
+    twice = "given both in request and as a file"
+    if _file(form, "model") is None:
+        request = read_analysis(body)
+    elif "model" in body:
+        raise InvalidRequest(twice, pointer="/model")
+    else:
+        request = read_options(body).to_domain(ModelRequest("artifact"))
+    if request.probe.data is not None and _file(form, "data") is not None:
+        raise InvalidRequest(twice, pointer="/probe/data")
+    return request
+
+
+def _file(form: FormData, name: str) -> UploadFile | None:
+    part = form.get(name)
+    return part if isinstance(part, UploadFile) else None
 
 
 async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import AnalysisId, EngineDep, ReaderDep
@@ -77,13 +78,14 @@ async def submit_analysis(
     """Analyse a model: will it train as it stands, and if not, what would make it?
 
     Send JSON (an architecture spec, or the id of an artifact uploaded before), or a form with the
-    model file and, optionally, everything else as JSON in `request`. With `?gate=true` the HTTP
-    status alone tells whether the model passed: `curl --fail-with-body` is then a CI step."""
+    model file and, optionally, a file of real samples in `data` and everything else as JSON in
+    `request`: `-F model=@net.pt -F data=@batch.npz`. With `?gate=true` the HTTP status alone tells
+    whether the model passed: `curl --fail-with-body` is then a CI step."""
     negotiate(request, JSON)
     if idempotency_key is not None:
         raise InvalidParameter("Idempotency-Key", "not yet supported")
     preferred_wait(prefer)
-    analysis = await run_in_threadpool(engine.submit, await reader.analysis())
+    analysis = await reader.submit()
     return await _held(request, engine, analysis, query, prefer)
 
 
@@ -180,6 +182,8 @@ async def _held(
     analysis = await wait_until_final(engine, analysis, seconds, request)
     address = str(request.url_for("read_analysis", analysis_id=analysis.id))
     answer = (refusal(analysis, address) if query.gate else None) or _answer(analysis, address)
+    if analysis.status.final and not await request.is_disconnected():
+        answer.background = BackgroundTask(engine.answered, analysis)  # once it is sent
     if preferred is not None:
         answer.headers["Preference-Applied"] = f"wait={preferred}"
     return answer

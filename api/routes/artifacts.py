@@ -32,7 +32,8 @@ router = APIRouter(prefix="/v1/artifacts", tags=["artifacts"])
     },
 )
 async def put_artifact(request: Request, reader: ReaderDep) -> Response:
-    """Store a model file, as the body itself or as the only part of a form.
+    """Store a model, a batch of real samples (`probe.data`) or the weights of a spec
+    (`model.weights`), as the body itself or as the only part of a form.
 
     The same content gives the same id, however often it is sent."""
     negotiate(request, JSON)

@@ -49,8 +49,8 @@ def refuse(faults: list[Fault], kind: type[InvalidRequest] = InvalidRequest) -> 
 
 
 def _spec_request(submitted: dict[str, Any]) -> ModelRequest:
-    spec = {name: value for name, value in submitted.items() if name != "kind"}
-    return ModelRequest("spec", spec=spec)
+    spec = {name: value for name, value in submitted.items() if name not in ("kind", "weights")}
+    return ModelRequest("spec", spec=spec, weights_id=submitted.get("weights"))
 
 
 def _with_spec_faults(body: dict[str, Any], error: InvalidRequest) -> InvalidRequest:
@@ -61,9 +61,13 @@ def _with_spec_faults(body: dict[str, Any], error: InvalidRequest) -> InvalidReq
         model_source(_spec_request(body["model"]), "spec")
     except InvalidRequest as raised:
         of_spec = raised.within("/model")
-        others = [fault for fault in error.faults if not fault.pointer.startswith("/model/")]
+        others = [fault for fault in error.faults if not _of_the_grammar(fault)]
         return refuse([*others, *of_spec.faults]) if others else of_spec
     return error
+
+
+def _of_the_grammar(fault: Fault) -> bool:
+    return fault.pointer.startswith("/model/") and fault.pointer != "/model/weights"
 
 
 def _invalid(error: ValidationError) -> InvalidRequest:

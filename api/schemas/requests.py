@@ -28,6 +28,7 @@ Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Positive = Annotated[float, Field(gt=0)]
 LabelKey = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^:]*$")]
 LabelText = Annotated[str, Field(max_length=256)]
+ArtifactId = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 
 
 class Wire(BaseModel):
@@ -98,20 +99,25 @@ class LayerIn(Wire):
 
 
 class SpecIn(Wire):
-    """An architecture, layer by layer; weights are drawn afresh for every seed."""
+    """An architecture, layer by layer; weights are drawn afresh for every seed, unless given."""
 
     kind: Literal["spec"]
     input: SpecInputIn
     """What one sample looks like."""
     layers: list[LayerIn] = Field(min_length=1)
     """From the input to the output."""
+    weights: ArtifactId | None = None
+    """Artifact id of a safetensors file with a value for every parameter, named as in
+    `state_dict()`: layer.parameter, inside a repeated group group.0.layer.parameter. They take the
+    place of every initialization, and all seeds measure them. Buffers (running_mean …) may be left
+    out."""
 
 
 class ArtifactIn(Wire):
     """A file stored before by `PUT /v1/artifacts`."""
 
     kind: Literal["artifact"]
-    id: str = Field(pattern="^sha256:[0-9a-f]{64}$")
+    id: ArtifactId
     """"sha256:" and 64 hexadecimal digits."""
 
 
@@ -196,9 +202,12 @@ class ProbeIn(Wire):
     """How the model is probed."""
 
     inputs: list[InputIn] = Field(default_factory=list, max_length=16)
-    """One entry per model input; needed for TorchScript, taken from a spec."""
-    data: Annotated[str | None, AfterValidator(_only_null)] = None
-    """Artifact id of a real batch. Not yet supported."""
+    """One entry per model input; taken from a spec, seen from `data`, else needed for
+    TorchScript."""
+    data: ArtifactId | None = None
+    """Artifact id of real samples to draw batches from, instead of noise: a .safetensors or .npz
+    file with `x` (or `x0`, `x1`, … for several inputs), a row per sample, and perhaps `y`, the
+    answer to each row; nothing else. Or send the file as the part `data` of a form."""
     batch_size: Annotated[
         int | Literal["auto"],
         WithJsonSchema(
@@ -231,8 +240,8 @@ class ProbeIn(Wire):
     """The verdict is then for this one; null: it asks both SGD and Adam."""
     trial_steps: int = Field(default=100, ge=0, le=10_000)
     """Steps of the short training, 0 … 10000; 0 turns it off."""
-    mode: Annotated[Literal["train", "eval", "as_saved"], not_yet("eval", "as_saved")] = "train"
-    """train; eval and as_saved are not yet supported."""
+    mode: Literal["train", "eval", "as_saved"] = "train"
+    """train, eval, or as_saved: as the file says."""
     budget_seconds: float = Field(default=60.0, gt=0, le=1800)
     """Wall-clock time of the analysis, up to 1800 s; what was cut to keep it is in `notes`."""
     device: Annotated[Literal["auto", "cpu", "cuda"], not_yet("cuda")] = "auto"
@@ -261,6 +270,7 @@ class ProbeIn(Wire):
             optimizer=self.optimizer.to_domain() if self.optimizer else None,
             trial_steps=self.trial_steps,
             mode=self.mode,
+            data=self.data,
             budget_seconds=self.budget_seconds,
             device=self.device,
             seed=self.seed,
@@ -305,10 +315,12 @@ class AnalysisOptions(Wire):
     """Kinds of recommendation the caller can use; default: every kind."""
     ignore: list[IgnoreIn] = Field(default_factory=list, max_length=1000)
     """Findings the caller accepts."""
-    retain: Annotated[Literal["all", "statistics", "nothing"], not_yet("statistics", "nothing")] = (
-        "all"
-    )
-    """What is kept; statistics and nothing are not yet supported."""
+    retain: Literal["all", "statistics", "nothing"] = "all"
+    """What is kept. statistics: the files of model, weights and data are deleted when the analysis
+    ends, succeeded or not, as soon as no other analysis that goes on or retains all refers to them
+    and unless they were sent again since; a spec's JSON stays. nothing: the analysis is deleted
+    too, once its final answer was given to a GET of it or to the POST that waited, the gate's
+    refusals included."""
     fresh: bool = False
     """True: do not answer from an identical finished analysis."""
     fail_on: Literal["error", "warning", "never"] = "error"
@@ -327,6 +339,7 @@ class AnalysisOptions(Wire):
             ignore=tuple(IgnoreRule(one.code, one.layers, one.reason) for one in self.ignore),
             fail_on=None if self.fail_on == "never" else Severity(self.fail_on),
             labels=dict(self.labels),
+            retain=self.retain,
         )
 
 

@@ -62,7 +62,8 @@ class ModelOut(Out):
     format: str | None
     """spec or torchscript; null until known."""
     sha256: str | None
-    """Of the canonical spec, or of the file; null until known."""
+    """Of the file; of a spec (and the id of its weights, when given, as `weights`) as JSON with
+    sorted keys and without spaces; null until known."""
     parameters: int | None
     """Number of parameter elements; null until measured."""
     layers: int | None

@@ -169,6 +169,13 @@ class FakeEngine:
         self.analyses[analysis_id] = replace(analysis, status=Status.CANCELLED)
         return True
 
+    def answered(self, analysis: Analysis) -> None:
+        if analysis.status.final and analysis.request.retain == "nothing":
+            self.analyses.pop(analysis.id, None)
+
+    def withdraw(self, artifact: Artifact) -> None:
+        self.files.pop(artifact.id)
+
     def put_artifact(self, chunks: Iterable[bytes]) -> Artifact:
         digest, size = hashlib.sha256(), 0
         for chunk in chunks:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from service.domain.errors import QueueFull
 from service.domain.findings import Severity
 from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
 from service.domain.request import ALL_KINDS, AnalysisRequest, IgnoreRule, ModelRequest
@@ -15,6 +16,8 @@ from tests.unit.api.bodies import INPUTS, SPEC, body, pointers
 from tests.unit.api.fake_engine import FakeEngine
 
 FILE = b"PK\x03\x04 not really a model"
+BATCH = b"PK\x03\x04 not really a batch"
+ID = "sha256:" + "0" * 64
 
 
 def test_a_bare_spec_becomes_the_default_request(client: TestClient, engine: FakeEngine) -> None:
@@ -32,7 +35,7 @@ def test_every_field_reaches_the_engine(client: TestClient, engine: FakeEngine) 
         json=body(
             probe={
                 "inputs": [{"shape": [64], "dtype": "float32", "distribution": "uniform"}],
-                "data": None,
+                "data": ID,
                 "batch_size": 8,
                 "batches": 2,
                 "seeds": 1,
@@ -40,14 +43,14 @@ def test_every_field_reaches_the_engine(client: TestClient, engine: FakeEngine) 
                 "precision": "float64",
                 "optimizer": {"name": "sgd", "lr": 1, "momentum": 0.9, "clip_norm": None},
                 "trial_steps": 0,
-                "mode": "train",
+                "mode": "eval",
                 "budget_seconds": 5,
                 "device": "cpu",
                 "seed": 7,
             },
             allowed_changes=["initializer", "clipping"],
             ignore=[{"code": "dead_units", "layers": "fc*", "reason": "meant"}],
-            retain="all",
+            retain="statistics",
             fresh=True,
             fail_on="never",
             baseline=None,
@@ -64,6 +67,8 @@ def test_every_field_reaches_the_engine(client: TestClient, engine: FakeEngine) 
         precision="float64",
         optimizer=OptimizerPlan("sgd", 1.0, 0.9),
         trial_steps=0,
+        mode="eval",
+        data=ID,
         budget_seconds=5.0,
         device="cpu",
         seed=7,
@@ -72,6 +77,25 @@ def test_every_field_reaches_the_engine(client: TestClient, engine: FakeEngine) 
     assert request.ignore == (IgnoreRule("dead_units", "fc*", "meant"),)
     assert request.fail_on is None
     assert request.labels == {"branch": "main:1"}
+    assert request.retain == "statistics"
+
+
+def test_weights_are_beside_the_spec_not_in_it(client: TestClient, engine: FakeEngine) -> None:
+    for weights in (ID, None):
+        client.post("/v1/analyses", json=body(model={**SPEC, "weights": weights}))
+    spec = {"input": SPEC["input"], "layers": SPEC["layers"]}
+    assert [request.model for request in engine.submitted] == [
+        ModelRequest("spec", spec=spec, weights_id=ID),
+        ModelRequest("spec", spec=spec),
+    ]
+
+
+def test_faults_of_spec_and_weights_are_told_together(client: TestClient) -> None:
+    model = {**SPEC, "layers": [{"type": "Linea"}], "weights": "net.safetensors"}
+    assert pointers(client.post("/v1/analyses", json=body(model=model))) == {
+        "/model/layers/0/type",
+        "/model/weights",
+    }
 
 
 def test_explicit_defaults_are_the_defaults(client: TestClient, engine: FakeEngine) -> None:
@@ -108,6 +132,10 @@ def test_explicit_defaults_are_the_defaults(client: TestClient, engine: FakeEngi
         ({"probe": {"inputs": [{"shape": [5], "high": 3}]}}, "/probe/inputs/0/high"),
         ({"probe": {"batchs": 4}}, "/probe/batchs"),
         ({"probe": []}, "/probe"),
+        ({"probe": {"data": "batch.npz"}}, "/probe/data"),
+        ({"probe": {"mode": "test"}}, "/probe/mode"),
+        ({"retain": "model"}, "/retain"),
+        ({"retain": None}, "/retain"),
         ({"fail_on": "info"}, "/fail_on"),
         ({"fail_on": None}, "/fail_on"),
         ({"allowed_changes": ["initializer", "prayer"]}, "/allowed_changes/1"),
@@ -123,6 +151,9 @@ def test_explicit_defaults_are_the_defaults(client: TestClient, engine: FakeEngi
         ({"model": {"kind": "artifact"}}, "/model/id"),
         ({"model": {"kind": "artifact", "id": "net.pt"}}, "/model/id"),
         ({"model": {"kind": "artifact", "id": "sha256:" + "0" * 64, "spec": 1}}, "/model/spec"),
+        ({"model": {"kind": "artifact", "id": ID, "weights": ID}}, "/model/weights"),
+        ({"model": {**SPEC, "weights": "sha256:"}}, "/model/weights"),
+        ({"model": {**SPEC, "weights": 1}}, "/model/weights"),
         ({"model": {**SPEC, "id": "x"}}, "/model/id"),
         ({"model": {**SPEC, "layers": []}}, "/model/layers"),
         ({"model": {**SPEC, "layers": [{"type": "Linear", "arg": {}}]}}, "/model/layers/0/arg"),
@@ -172,14 +203,9 @@ def test_the_engines_codes_come_through(client: TestClient) -> None:
     ("change", "pointer"),
     [
         ({"model": {"kind": "keras", "config": {}}}, "/model/kind"),
-        ({"probe": {"data": "sha256:" + "0" * 64}}, "/probe/data"),
         ({"probe": {"precision": "bfloat16"}}, "/probe/precision"),
         ({"probe": {"precision": "float16"}}, "/probe/precision"),
         ({"probe": {"device": "cuda"}}, "/probe/device"),
-        ({"probe": {"mode": "eval"}}, "/probe/mode"),
-        ({"probe": {"mode": "as_saved"}}, "/probe/mode"),
-        ({"retain": "statistics"}, "/retain"),
-        ({"retain": "nothing"}, "/retain"),
         ({"baseline": {"label": "branch:main"}}, "/baseline"),
     ],
 )
@@ -280,7 +306,19 @@ def test_a_form_without_file_takes_the_model_of_the_request(
         ({"request": (None, "{}")}, "/model"),
         ({"model": ("net.pt", FILE), "request": (None, '{"probe": {"seed": -1}}')}, "/probe/seed"),
         ({"model": ("net.pt", FILE), "request": (None, "{")}, ""),
-        ({"model": ("net.pt", FILE), "data": ("x.npz", FILE)}, "/data"),
+        ({"model": ("net.pt", FILE), "data": (None, "x.npz")}, "/data"),
+        (
+            {
+                "data": ("x.npz", BATCH),
+                "request": (None, json.dumps(body(probe={"data": ID}))),
+            },
+            "/probe/data",
+        ),
+        (
+            {"data": ("x.npz", BATCH), "request": (None, json.dumps(body(probe={"seed": -1})))},
+            "/probe/seed",
+        ),
+        ([("data", ("x.npz", BATCH)), ("data", ("x.npz", FILE))], "/data"),
         ({"model": ("net.pt", FILE), "extra": (None, "1")}, "/extra"),
         ([("model", ("net.pt", FILE)), ("model", ("net.pt", FILE))], "/model"),
     ],
@@ -292,6 +330,33 @@ def test_a_bad_form_is_422_and_stores_nothing(
     assert answer.status_code == 422
     assert pointers(answer) == {pointer}
     assert engine.files == {}
+
+
+def test_a_form_may_carry_data_too(client: TestClient, engine: FakeEngine) -> None:
+    files: Any = {"model": ("net.pt", FILE), "data": ("x.npz", BATCH)}
+    assert client.post("/v1/analyses", files=files).status_code == 202
+    model, data = engine.files
+    assert engine.submitted[0].model == ModelRequest("artifact", artifact_id=model)
+    assert engine.submitted[0].probe.data == data
+    assert engine.files[data].size == len(BATCH)
+
+
+def test_a_form_may_carry_data_for_a_spec(client: TestClient, engine: FakeEngine) -> None:
+    files: Any = {"data": ("x.npz", BATCH), "request": (None, json.dumps(body()))}
+    assert client.post("/v1/analyses", files=files).status_code == 202
+    assert engine.submitted[0].model.kind == "spec"
+    assert [engine.submitted[0].probe.data] == [*engine.files]
+
+
+@pytest.mark.parametrize(("retain", "left"), [("all", 2), ("statistics", 0), ("nothing", 0)])
+def test_a_refused_form_leaves_only_what_was_to_be_kept(
+    client: TestClient, engine: FakeEngine, retain: str, left: int
+) -> None:
+    engine.error = QueueFull("later")
+    files: Any = {"model": ("net.pt", FILE), "data": ("x.npz", BATCH)}
+    answer = client.post("/v1/analyses", files=files, data={"request": f'{{"retain": "{retain}"}}'})
+    assert answer.status_code == 503
+    assert len(engine.files) == left
 
 
 def test_a_broken_form_is_422(client: TestClient) -> None:

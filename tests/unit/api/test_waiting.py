@@ -70,7 +70,20 @@ def test_a_preferred_wait_out_of_range_is_422(client: TestClient, engine: FakeEn
 
 def test_a_caller_who_goes_ends_the_wait(engine: FakeEngine) -> None:
     engine.outcome = None
-    content = json.dumps(body()).encode()
+    began = time.monotonic()
+    _post_and_go(engine, body())
+    assert time.monotonic() - began < 10
+    assert engine.looks == 1
+
+
+def test_a_final_answer_that_nobody_took_is_not_given(engine: FakeEngine) -> None:
+    engine.finish_after_looks = 1
+    _post_and_go(engine, body(retain="nothing"))
+    assert [analysis.status.final for analysis in engine.analyses.values()] == [True]
+
+
+def _post_and_go(engine: FakeEngine, request: dict[str, Any]) -> None:
+    content = json.dumps(request).encode()
     told: list[dict[str, Any]] = [
         {"type": "http.request", "body": content, "more_body": False},
         {"type": "http.disconnect"},
@@ -89,10 +102,7 @@ def test_a_caller_who_goes_ends_the_wait(engine: FakeEngine) -> None:
         "query_string": b"wait=100",
         "headers": [(b"content-type", b"application/json"), (b"host", b"testserver")],
     }
-    began = time.monotonic()
     anyio.run(create_app(engine, Settings()), scope, receive, send)
-    assert time.monotonic() - began < 10
-    assert engine.looks == 1
 
 
 def test_reading_can_wait_too(client: TestClient, engine: FakeEngine) -> None:
@@ -167,6 +177,26 @@ def test_the_gate_says_502_when_the_analysis_failed(client: TestClient, engine: 
     engine.outcome = cancel
     answer = client.post("/v1/analyses?gate=true", json=body())
     assert (answer.status_code, answer.json()["failure"]) == (502, None)
+
+
+@pytest.mark.parametrize("outcome", [succeed, fall_ill, fail, cancel])
+@pytest.mark.parametrize("query", ["", "?gate=true"])
+def test_what_retains_nothing_is_gone_once_its_final_answer_was_given(
+    client: TestClient, engine: FakeEngine, outcome: Any, query: str
+) -> None:
+    engine.outcome, engine.finish_after_looks = None, 1
+    address = client.post("/v1/analyses", json=body(retain="nothing")).headers["location"]
+    assert client.get(f"{address}?wait=0").status_code == 202
+    engine.outcome = outcome
+    assert client.get(f"{address}/layers").status_code == 200  # looks at the status
+    assert client.get(f"{address}{query}").json()["id"] == "a1"
+    assert client.get(address).status_code == 404
+
+    engine.looks = 0
+    waited = client.post("/v1/analyses?wait=20", json=body(retain="nothing")).json()
+    assert client.get(f"/v1/analyses/{waited['id']}").status_code == 404
+    kept = client.post("/v1/analyses?wait=20", json=body(retain="statistics")).json()
+    assert client.get(f"/v1/analyses/{kept['id']}").status_code == 200
 
 
 @pytest.mark.parametrize("query", ["gat=true", "gate=maybe", "gate=true&timeout=5"])
