@@ -20,7 +20,7 @@ from tests.unit.domain.random_specs import REPEATABLE, Network, networks
 PLAN = ProbePlan(batch_size=4, batches=1, seeds=1)
 PLAIN = ("fc", "conv1", "sum", "out", "body", "stem", "weight", "_", "0", "conv-1", "Größe", "self")
 """Names that are no attribute of a torch module: such a one hides what the graph would attach."""
-SEVERAL_TENSORS = ("MaxPool", "AdaptiveMaxPool", "FractionalMaxPool", "LogSigmoid", "EmbeddingBag")
+SEVERAL_TENSORS = ("MaxPool", "AdaptiveMaxPool", "FractionalMaxPool", "EmbeddingBag")
 """Operations whose second tensor the recorder takes for the layer's output at the end."""
 
 
