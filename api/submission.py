@@ -19,7 +19,7 @@ from api.json_body import parse_json, pointer
 from api.middleware import too_large
 from api.schemas.reading import read_analysis, read_options, refuse
 from service.domain.analysis import Analysis
-from service.domain.errors import Fault, GraddxError, InvalidRequest
+from service.domain.errors import ArtifactNotFound, Fault, GraddxError, InvalidRequest
 from service.domain.request import AnalysisRequest, ModelRequest
 from service.use_cases import Artifact, Engine
 
@@ -27,6 +27,8 @@ CHUNK = 1 << 20
 """Bytes read at a time from an uploaded file."""
 MAX_PARTS = 8
 """Files, and fields, of a form; more than any call knows."""
+MORE_TRIES = 3
+"""For a form whose file was deleted between storing it and asking for its analysis."""
 FILES = ("model", "data")
 """Parts of the form of `POST /v1/analyses` that are files."""
 PARTS = (*FILES, "request")
@@ -88,26 +90,47 @@ class Reader:
         request = _without_files(parse_json(await self._request_part(form)), form)
         stored: list[Artifact] = []
         try:
-            if (model := _file(form, "model")) is not None:
-                stored.append(await self._store_part(model, "/model"))
-                request = replace(
-                    request, model=ModelRequest("artifact", artifact_id=stored[-1].id)
-                )
-            if (data := _file(form, "data")) is not None:
-                stored.append(await self._store_part(data, "/probe/data"))
-                request = replace(request, probe=replace(request.probe, data=stored[-1].id))
-            return await self._submit(request)
+            for _ in range(MORE_TRIES):
+                try:
+                    return await self._submit(await self._with_files(request, form, stored))
+                except ArtifactNotFound:
+                    if await self._all_there(stored):
+                        raise
+                    # Another call sent the same file, did not retain it and ended since.
+            return await self._submit(await self._with_files(request, form, stored))
         except GraddxError:
             if request.retain != "all":
                 for artifact in stored:
                     await anyio.to_thread.run_sync(self.engine.withdraw, artifact)
             raise
 
+    async def _with_files(
+        self, request: AnalysisRequest, form: FormData, stored: list[Artifact]
+    ) -> AnalysisRequest:
+        """The request with its files stored; `stored` tells them even when one is refused."""
+        stored.clear()
+        if (model := _file(form, "model")) is not None:
+            stored.append(await self._store_part(model, "/model"))
+            request = replace(request, model=ModelRequest("artifact", artifact_id=stored[-1].id))
+        if (data := _file(form, "data")) is not None:
+            stored.append(await self._store_part(data, "/probe/data"))
+            request = replace(request, probe=replace(request.probe, data=stored[-1].id))
+        return request
+
     async def _store_part(self, file: UploadFile, where: str) -> Artifact:
+        await file.seek(0)
         try:
             return await self._store_file(file.file)
         except InvalidRequest as error:
             raise error.within(where) from error
+
+    async def _all_there(self, stored: list[Artifact]) -> bool:
+        try:
+            for artifact in stored:
+                await anyio.to_thread.run_sync(self.engine.artifact, artifact.id)
+        except ArtifactNotFound:
+            return False
+        return True
 
     async def _request_part(self, form: FormData) -> bytes | str:
         part = form.get("request", "{}")

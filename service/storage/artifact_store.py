@@ -9,16 +9,16 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO
+from typing import IO, Any
 from uuid import uuid4
 
 import structlog
-from sqlalchemy import Connection, Update, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from service.domain.errors import ArtifactNotFound, PayloadTooLarge, StorageFull
 from service.ports import Artifact, Clock
@@ -114,15 +114,14 @@ class FileArtifacts:
         # Row before file: a delete of the same content is then over, or waits for us.
         while True:
             with self._database.write() as connection:
-                if connection.execute(_sent_again(facts)).rowcount:
+                if known := connection.execute(_sent_again(facts)).mappings().first():
                     # Put again in case somebody tidied the folder by hand.
                     _place(temporary, path)
-                    break
+                    return mapping.artifact(known)
             with contextlib.suppress(IntegrityError), self._database.write() as connection:
                 connection.execute(insert(artifacts), mapping.artifact_values(facts))
                 _place(temporary, path)
                 return facts
-        return replace(self.get(artifact_id), upload=facts.upload)
 
     def _given_up(self) -> Sequence[str]:
         with self._database.read() as connection:
@@ -167,8 +166,9 @@ class FileArtifacts:
                     Path(file.name).unlink()
 
 
-def _sent_again(facts: Artifact) -> Update:
-    return update(artifacts).where(artifacts.c.id == facts.id).values(upload=facts.upload)
+def _sent_again(facts: Artifact) -> ReturningUpdate[Any]:
+    known = update(artifacts).where(artifacts.c.id == facts.id)
+    return known.values(upload=facts.upload).returning(artifacts)
 
 
 def _place(temporary: Path, path: Path) -> None:

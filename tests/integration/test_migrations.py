@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -34,6 +36,23 @@ def _tables(url: str) -> set[str]:
         database.close()
 
 
+def _execute(url: str, *statements: str) -> None:
+    database = Database(url)
+    with database.write() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    database.close()
+
+
+def _rows(url: str, query: str) -> list[tuple[Any, ...]]:
+    database = Database(url)
+    try:
+        with database.read() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(query)]
+    finally:
+        database.close()
+
+
 def test_up_gives_the_tables_and_down_takes_them_away(empty_url: str) -> None:
     command.upgrade(_config(empty_url), "head")
     assert _tables(empty_url) == set(metadata.tables)
@@ -41,6 +60,32 @@ def test_up_gives_the_tables_and_down_takes_them_away(empty_url: str) -> None:
     assert _tables(empty_url) == set()
     command.upgrade(_config(empty_url), "head")
     assert _tables(empty_url) == set(metadata.tables)
+
+
+def test_analyses_and_files_of_before_are_kept_and_their_files_are_needed(empty_url: str) -> None:
+    command.upgrade(_config(empty_url), "0001")
+    uploaded = {"kind": "artifact", "artifact_id": "sha256:" + "ab" * 32}
+    described: dict[str, Any] = {"kind": "spec", "spec": {}, "artifact_id": None}
+    _execute(
+        empty_url,
+        "INSERT INTO artifacts VALUES "
+        f"('{uploaded['artifact_id']}', 5, 'torchscript', '2026-11-20 12:00:00')",
+        *(
+            "INSERT INTO analyses (id, status, created_at, attempt, request) VALUES "
+            f"('{number}', 'queued', '2026-11-20 12:00:00', 0, '{json.dumps({'model': model})}')"
+            for number, model in enumerate((uploaded, described))
+        ),
+    )
+    command.upgrade(_config(empty_url), "head")
+    assert _rows(empty_url, "SELECT analysis_id, artifact_id, upload FROM uses WHERE retain") == [
+        ("0", uploaded["artifact_id"], "")
+    ]
+    assert _rows(empty_url, "SELECT size, upload FROM artifacts") == [(5, "")]
+    command.downgrade(_config(empty_url), "0001")
+    assert _rows(empty_url, "SELECT size, format FROM artifacts") == [(5, "torchscript")]
+    assert len(_rows(empty_url, "SELECT id FROM analyses")) == 2
+    command.upgrade(_config(empty_url), "head")
+    assert len(_rows(empty_url, "SELECT * FROM uses")) == 1
 
 
 def test_migrations_and_tables_agree(empty_url: str) -> None:

@@ -10,17 +10,24 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
+from service.domain.analysis import Analysis
 from service.domain.errors import ArtifactNotFound, PayloadTooLarge, StorageFull
 from service.domain.probe_plan import InputPlan
+from service.domain.request import AnalysisRequest, ModelRequest
+from service.storage.analyses import SqlAnalyses
 from service.storage.artifact_store import FileArtifacts
 from service.storage.formats import told_by_content
 from service.storage.input_guess import MAX_PICKLE, guess_inputs
 from service.storage.session import Database
-from tests.integration.stored_examples import START, HeldClock
+from service.storage.tables import artifacts, uses
+from tests.integration.stored_examples import START, HeldClock, queued
 
 MAX_BYTES = 1000
 
@@ -176,6 +183,56 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     with pytest.raises(StorageFull):
         store.put([b"hello"])
     assert _files(folder) == []
+
+
+def test_what_a_killed_upload_left_behind_goes_after_a_day(
+    store: FileArtifacts, folder: Path
+) -> None:
+    kept = store.put([b"hello"])
+    incoming = folder / "incoming"
+    day = 24 * 3600
+    for name, age in (("new", 0), ("slow", day - 60), ("old", day + 60)):
+        (incoming / name).write_bytes(b"he")
+        written = START.timestamp() - age
+        os.utime(incoming / name, (written, written))
+    store.tidy()
+    assert sorted(path.name for path in incoming.iterdir()) == ["new", "slow"]
+    assert store.path(kept.id).exists()
+
+
+def test_a_folder_that_is_not_there_yet_is_tidy(store: FileArtifacts, folder: Path) -> None:
+    store.tidy()
+    assert not folder.exists()
+
+
+def test_senders_and_those_who_are_done_at_once(
+    store: FileArtifacts, folder: Path, database: Database
+) -> None:
+    analyses = SqlAnalyses(database, HeldClock())
+
+    def call(number: int) -> bool:
+        analysis = sent(number)
+        there = store.path(analysis.request.model.artifact_id or "").read_bytes() == b"hello"
+        analyses.cancel(analysis.id)
+        store.discard()
+        return there
+
+    def sent(number: int) -> Analysis:
+        while True:
+            model = ModelRequest("artifact", artifact_id=store.put([b"hello"]).id)
+            request = AnalysisRequest(model, retain="statistics")
+            analysis = replace(queued(START, n=str(number)), request=request)
+            with suppress(ArtifactNotFound):  # another sent it too and was done since: once more
+                analyses.add(analysis)
+                return analysis
+
+    with ThreadPoolExecutor(6) as pool:
+        assert all([*pool.map(call, range(60))])
+    store.discard()
+    assert _files(folder) == []
+    with database.read() as connection:
+        for table in (uses, artifacts):
+            assert connection.scalar(select(func.count()).select_from(table)) == 0
 
 
 @pytest.mark.parametrize(

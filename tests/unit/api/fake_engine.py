@@ -174,7 +174,7 @@ class FakeEngine:
             self.analyses.pop(analysis.id, None)
 
     def withdraw(self, artifact: Artifact) -> None:
-        self.files.pop(artifact.id)
+        self.files.pop(artifact.id, None)
 
     def put_artifact(self, chunks: Iterable[bytes]) -> Artifact:
         digest, size = hashlib.sha256(), 0

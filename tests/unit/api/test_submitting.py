@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from service.domain.analysis import Analysis
 from service.domain.errors import QueueFull
 from service.domain.findings import Severity
 from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
@@ -357,6 +358,26 @@ def test_a_refused_form_leaves_only_what_was_to_be_kept(
     answer = client.post("/v1/analyses", files=files, data={"request": f'{{"retain": "{retain}"}}'})
     assert answer.status_code == 503
     assert len(engine.files) == left
+
+
+def test_a_file_that_another_call_deleted_meanwhile_is_stored_again(
+    client: TestClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, losses = engine.submit, 2
+
+    def lose(request: AnalysisRequest) -> Analysis:
+        nonlocal losses
+        if losses:
+            losses -= 1
+            engine.files.pop(request.model.artifact_id or "")
+        return submit(request)
+
+    monkeypatch.setattr(engine, "submit", lose)
+    files: Any = {"model": ("net.pt", FILE), "data": ("x.npz", BATCH)}
+    assert client.post("/v1/analyses", files=files).status_code == 202
+    assert sorted(one.size for one in engine.files.values()) == sorted([len(FILE), len(BATCH)])
+    losses = 100
+    assert client.post("/v1/analyses", files=files).status_code == 404
 
 
 def test_a_broken_form_is_422(client: TestClient) -> None:
