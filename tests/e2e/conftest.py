@@ -18,11 +18,17 @@ START_SECONDS = 60
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server keeps its database and files."""
+    return tmp_path_factory.mktemp("server") / "data"
+
+
+@pytest.fixture(scope="session")
+def server(data_folder: Path) -> Iterator[str]:
     """Its address, once it is ready."""
-    folder = tmp_path_factory.mktemp("server")
+    folder = data_folder.parent
     settings = {
-        "GRADDX_DATA_DIR": str(folder / "data"),
+        "GRADDX_DATA_DIR": str(data_folder),
         "GRADDX_HOST": "127.0.0.1",
         "GRADDX_PORT": "0",
         "GRADDX_WORKERS": "1",
