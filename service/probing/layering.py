@@ -177,16 +177,20 @@ class _Cut:
             node
             for node in self.regions[index].nodes
             if "shape" in node.meta
-            and any(self.region_of.get(user, OUTSIDE) != index for user in node.users)
+            and any(
+                self.region_of.get(user, OUTSIDE) != index or user.op == "output"
+                for user in node.users
+            )
         ]
 
     def _output(self, index: int) -> fx.Node:
         """The last node that everything leaving the layer comes from or is."""
-        tensors = [node for node in self.regions[index].nodes if "shape" in node.meta]
+        nodes = self.regions[index].nodes
+        tensors = {node: None for node in nodes if operations.is_result(node)}
         exits = self._exits(index)
         if len(exits) <= 1:
-            return self._batch_first(exits[0] if exits else tensors[-1], index)
-        candidates = tensors[: tensors.index(exits[0]) + 1]
+            return self._batch_first(exits[0] if exits else next(reversed(tensors)), index)
+        candidates = [node for node in nodes[: nodes.index(exits[0]) + 1] if node in tensors]
         for candidate in reversed(candidates):
             below = self._descendants(candidate, index)
             if all(node in below for node in exits):
@@ -325,8 +329,8 @@ def _parameter_sources(
     for node in graph.nodes:
         if node in placeholders:
             continue
-        if node.op == "get_attr" and node.target in parameters:
-            sources[node] = (str(node.target),)
+        if node.op == "get_attr" and node.meta["name"] in parameters:
+            sources[node] = (node.meta["name"],)
             continue
         joined: dict[str, None] = {}
         for source in node.all_input_nodes:

@@ -101,6 +101,12 @@ _LOOKED_THROUGH = _MOVES | {"_to_copy", "getitem", "select"}
 _SELU_SCALE = 1.0507009873554805
 
 
+def is_result(node: fx.Node) -> bool:
+    """Whether a node is a tensor that its operation is for: not the indices of a pool or the
+    statistics of a normalization, which come second."""
+    return "shape" in node.meta and not (node.target is operator.getitem and node.args[1])
+
+
 def name_of(node: fx.Node) -> str:
     """The operation's ATen name without overload and in-place underscore; "" for others."""
     if node.op != "call_function":

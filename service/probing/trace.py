@@ -114,6 +114,8 @@ class _Recorder(TorchDispatchMode):
         self._views: dict[tuple[Any, ...], fx.Node] = {}
         # Identity is only good while the tensor lives.
         self._alive: list[Tensor] = []
+        self._written: dict[int, fx.Node] = {}
+        """Per storage, the last operation that wrote into a part of it."""
         self._storages = {_storage(tensor) for tensor in (*parameters.values(), *buffers.values())}
         self._grad_enabled = True
         self.refused: Exception | None = None
@@ -142,7 +144,9 @@ class _Recorder(TorchDispatchMode):
             self.refused = error
             raise
         node = self.graph.call_function(func, node_args, node_kwargs)
+        node.meta["order"] = len(self.graph.nodes)
         if isinstance(result, Tensor):
+            self._note_write(func, args, node)
             self._bind(result, node)
         elif isinstance(result, (tuple, list)):
             for index, item in enumerate(result):
@@ -153,19 +157,35 @@ class _Recorder(TorchDispatchMode):
     def node_of(self, tensor: Tensor) -> fx.Node:
         """The node that made a tensor; unknown ones become constants of the graph."""
         node = self._nodes.get(id(tensor)) or self._views.get(_place(tensor))
-        if node is None:
-            name = self._owned.get(id(tensor))
-            if name is None:
-                name = f"_constant{len(self._alive)}"
-                tensor, original = tensor.detach().clone(), tensor
-                self._attach(name, tensor)
-                node = self._get_attr(name, tensor)
-                self._bind(original, node)
-                return node
-            self._attach(name, tensor)
+        if node is not None:
+            return self._as_written(tensor, node)
+        name = self._owned.get(id(tensor))
+        if name is None:
+            node = self._get_attr(f"_constant{len(self._alive)}", tensor.detach().clone())
+        else:
             node = self._get_attr(name, tensor)
-            self._bind(tensor, node)
+        self._bind(tensor, node)
         return node
+
+    def _note_write(self, func: Any, args: tuple[Any, ...], node: fx.Node) -> None:
+        for argument, value in zip(func._schema.arguments, args, strict=False):
+            writes = argument.alias_info is not None and argument.alias_info.is_write
+            if writes and isinstance(value, Tensor):
+                node.meta["wrote"] = value.numel()
+                self._written[_storage(value)] = node
+
+    def _as_written(self, tensor: Tensor, node: fx.Node) -> fx.Node:
+        """A tensor whose part was written through a view, as padding does into an empty tensor,
+        comes from the write too: say so, or what was written seems to come from nowhere."""
+        write = self._written.get(_storage(tensor))
+        if write is None or write is node or write.meta["wrote"] >= tensor.numel():
+            return node
+        if node.meta.get("order", 0) >= write.meta["order"]:
+            return node
+        later = self.graph.call_function(after, (node, write))
+        later.meta["order"] = len(self.graph.nodes)
+        self._bind(tensor, later)
+        return later
 
     def graph_module(self) -> fx.GraphModule:
         """The graph with its parameters, grad mode on again at the end."""
@@ -194,14 +214,17 @@ class _Recorder(TorchDispatchMode):
         self._storages.add(storage)
 
     def _get_attr(self, name: str, tensor: Tensor) -> fx.Node:
-        node = self.graph.create_node("get_attr", name, name=name.replace(".", "_"))
+        path = [_attribute(part) for part in name.split(".")]
+        self._attach(path, tensor)
+        node = self.graph.create_node("get_attr", ".".join(path), name="_".join(path))
+        node.meta["name"] = name
         node.meta["parameter"] = isinstance(tensor, nn.Parameter) or tensor.requires_grad
         return node
 
-    def _attach(self, name: str, tensor: Tensor) -> None:
-        *path, leaf = name.split(".")
+    def _attach(self, path: list[str], tensor: Tensor) -> None:
+        *modules, leaf = path
         owner = self.root
-        for part in path:
+        for part in modules:
             if part not in owner._modules:
                 owner.add_module(part, nn.Module())
             owner = owner.get_submodule(part)
@@ -209,6 +232,16 @@ class _Recorder(TorchDispatchMode):
             owner.register_parameter(leaf, tensor)
         else:
             owner.register_buffer(leaf, tensor)
+
+
+def after(tensor: Tensor, _write: Tensor) -> Tensor:
+    """The tensor itself, once a write into a part of it has happened."""
+    return tensor
+
+
+def _attribute(part: str) -> str:
+    """A name that a module of the graph can carry: not train, half, forward, which it has."""
+    return f"_named_{part}" if hasattr(fx.GraphModule, part) else part
 
 
 def _storage(tensor: Tensor) -> int:

@@ -116,6 +116,28 @@ def test_a_pre_norm_branch_owns_its_normalization() -> None:
     assert all(layer.output.meta["shape"][0] == 4 for layer in layers.values())
 
 
+def test_what_is_written_into_an_empty_tensor_comes_from_the_writer() -> None:
+    class Filled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv1d(2, 4, 3, padding=1)
+            self.wrapped = nn.Conv1d(4, 4, 3, padding=1, padding_mode="circular")
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.relu(self.conv(x))
+            filled = torch.empty(x.shape[0], 4, 8)
+            filled[:, :, :4] = y[:, :, 4:]
+            filled[:, :, 4:] = y[:, :, :4]
+            out: Tensor = self.head(torch.relu(self.wrapped(filled)).mean(1))
+            return out
+
+    layers = cut(Filled(), 2, 8)
+    assert [layer.name for layer in layers] == ["conv", "wrapped", "head"]
+    assert [layer.depth for layer in layers] == [1, 2, 3]
+    assert all(layer.entry is not None for layer in layers)
+
+
 def test_a_module_used_twice_is_two_layers() -> None:
     class Shared(nn.Module):
         def __init__(self) -> None:

@@ -7,7 +7,7 @@ flows there; groups, names, inputs and initializations are drawn on top.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,29 +145,22 @@ def networks(
     draw: st.DrawFn,
     *,
     names: Sequence[str] = NAMES,
-    avoid: Callable[[str, Mapping[str, Any]], bool] = lambda _type, _args: False,
 ) -> Network:
-    """Chains and graphs; `avoid` says which layers, by type and arguments, are not to be in it."""
+    """Chains and graphs of layers of these types."""
     sample, written = draw(samples())
-    drawn = _List(draw, _Choice(names, avoid), sample, {"input": sample})
+    drawn = _List(draw, names, sample, {"input": sample})
     drawn.fill(draw(st.integers(2, LONGEST)), depth=0)
     return Network({"input": written, "layers": drawn.entries}, drawn.current, drawn.count)
-
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    names: Sequence[str]
-    avoid: Callable[[str, Mapping[str, Any]], bool]
 
 
 class _List:
     """One list of layers in the making."""
 
     def __init__(
-        self, draw: st.DrawFn, choice: _Choice, incoming: Tensor, visible: Mapping[str, Tensor]
+        self, draw: st.DrawFn, names: Sequence[str], incoming: Tensor, visible: Mapping[str, Tensor]
     ) -> None:
         self.draw = draw
-        self.choice = choice
+        self.names = names
         self.current = incoming
         """What the layer above gives."""
         self.visible = dict(visible)
@@ -227,7 +220,7 @@ class _List:
         sizes = {size for tensor in inputs for size in tensor.shape if size <= MAX_SIZE}
         args = draw(arguments(layer_type.arguments, sorted(sizes)))
         applied = _applied(layer_type, args, inputs)
-        if applied is None or self.choice.avoid(layer_type.name, applied.args):
+        if applied is None:
             return None
         entry: Spec = {"type": layer_type.name}
         if args or self._tosses():
@@ -245,7 +238,7 @@ class _List:
         """Layers that may stand once, or a residual block that may be repeated."""
         draw = self.draw
         outer = {name: tensor for name, tensor in self.visible.items() if name != "input"}
-        inside = _List(draw, self.choice, self.current, outer | {"input": self.current})
+        inside = _List(draw, self.names, self.current, outer | {"input": self.current})
         inside.fill(draw(st.integers(1, 3)), depth)
         entry: Spec = {"layers": inside.entries}
         times = 1
@@ -270,7 +263,7 @@ class _List:
     def _append(self, entry: Spec, output: Tensor, layers: int) -> None:
         name = f"layer{len(self.entries)}"
         if self.draw(st.booleans()):
-            name = self.draw(st.sampled_from([n for n in self.choice.names if n not in self.names]))
+            name = self.draw(st.sampled_from([n for n in self.names if n not in self.names]))
             entry = {"name": name} | entry
         self.names.add(name)
         self.entries.append(entry)
