@@ -157,10 +157,10 @@ class _List:
     """One list of layers in the making."""
 
     def __init__(
-        self, draw: st.DrawFn, names: Sequence[str], incoming: Tensor, visible: Mapping[str, Tensor]
+        self, draw: st.DrawFn, types: Sequence[str], incoming: Tensor, visible: Mapping[str, Tensor]
     ) -> None:
         self.draw = draw
-        self.names = names
+        self.types = types
         self.current = incoming
         """What the layer above gives."""
         self.visible = dict(visible)
@@ -238,7 +238,7 @@ class _List:
         """Layers that may stand once, or a residual block that may be repeated."""
         draw = self.draw
         outer = {name: tensor for name, tensor in self.visible.items() if name != "input"}
-        inside = _List(draw, self.names, self.current, outer | {"input": self.current})
+        inside = _List(draw, self.types, self.current, outer | {"input": self.current})
         inside.fill(draw(st.integers(1, 3)), depth)
         entry: Spec = {"layers": inside.entries}
         times = 1
@@ -263,7 +263,7 @@ class _List:
     def _append(self, entry: Spec, output: Tensor, layers: int) -> None:
         name = f"layer{len(self.entries)}"
         if self.draw(st.booleans()):
-            name = self.draw(st.sampled_from([n for n in self.names if n not in self.names]))
+            name = self.draw(st.sampled_from([n for n in self.types if n not in self.names]))
             entry = {"name": name} | entry
         self.names.add(name)
         self.entries.append(entry)
