@@ -18,11 +18,11 @@ import importlib.util
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def score(case: dict[str, Any], trial_steps: int) -> Outcome:
     request = AnalysisRequest(model, plan)
     began = time.perf_counter()
     try:
-        report = analyse(request, model_source(model, "spec"), InProcessProber(), _ignore)
+        report = analyse(request, model_source(model, "spec"), InProcessProber(), unwatched)
     except Exception as error:
         took = time.perf_counter() - began
         why = f"{type(error).__name__}: {error}"
@@ -147,22 +147,23 @@ def _after(case: Mapping[str, Any], report: Report) -> tuple[bool, bool]:
     prescription = report.prescription
     if case["label"] != "sick" or prescription is None or prescription.patched_spec is None:
         return False, False
-    judged = _oracle_judge()(prescription.patched_spec, case["data"], seeds=(0, 1, 2))
+    judged = oracle().judge(prescription.patched_spec, case["data"], seeds=(0, 1, 2))
     return max(*judged["sgd"], *judged["adam"]) >= TRAINS, judged["label"] == "healthy"
 
 
-def _oracle_judge() -> Callable[..., dict[str, Any]]:
+@cache
+def oracle() -> Any:
     """The oracle is a script among the test data, not a module of the project."""
     found = importlib.util.spec_from_file_location("oracle", ORACLE)
     assert found is not None
     assert found.loader is not None
-    oracle = importlib.util.module_from_spec(found)
-    found.loader.exec_module(oracle)
-    judge: Callable[..., dict[str, Any]] = oracle.judge
-    return judge
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    module.data = cache(module.data)
+    return module
 
 
-def _ignore(_stage: Stage) -> None:
+def unwatched(_stage: Stage) -> None:
     """Nobody watches the stages here."""
 
 
