@@ -53,9 +53,27 @@ def problems(*codes: str) -> Responses:
 
 
 def _examples() -> dict[str, Any]:
+    files = {path.stem: json.loads(path.read_text()) for path in sorted(EXAMPLES.glob("*.json"))}
+    examples = files | _with_stored_files(files["healthy_mlp"]["model"])
     return {
-        path.stem: {"summary": path.stem.replace("_", " "), "value": json.loads(path.read_text())}
-        for path in sorted(EXAMPLES.glob("*.json"))
+        name: {"summary": name.replace("_", " "), "value": value}
+        for name, value in examples.items()
+    }
+
+
+def _with_stored_files(spec: dict[str, Any]) -> dict[str, Any]:
+    """With ids to be replaced by what `PUT /v1/artifacts` answers."""
+    stored = [f"sha256:{digit * 64}" for digit in "012"]
+    return {
+        "stored_model_and_real_samples": {
+            "model": {"kind": "artifact", "id": stored[0]},
+            "probe": {"data": stored[1], "mode": "as_saved"},
+            "retain": "statistics",
+        },
+        "spec_with_trained_weights": {
+            "model": {**spec, "weights": stored[2]},
+            "probe": {"data": stored[1]},
+        },
     }
 
 

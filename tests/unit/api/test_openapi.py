@@ -77,6 +77,18 @@ def test_examples_are_good_requests(path: Path, document: dict[str, Any]) -> Non
     assert model_source(read_analysis(example).model, "spec")
 
 
+def test_examples_with_stored_files_are_good_requests(document: dict[str, Any]) -> None:
+    posted = document["paths"]["/v1/analyses"]["post"]["requestBody"]["content"]
+    examples = posted["application/json"]["examples"]
+    stored, weighted = (
+        read_analysis(examples[name]["value"])
+        for name in ("stored_model_and_real_samples", "spec_with_trained_weights")
+    )
+    assert len(stored.artifact_ids) == len(weighted.artifact_ids) == 2
+    assert (stored.retain, stored.probe.mode) == ("statistics", "as_saved")
+    assert model_source(weighted.model, "spec")
+
+
 def test_operation_ids_are_the_names_of_what_is_done(document: dict[str, Any]) -> None:
     ids = {
         operation["operationId"]
