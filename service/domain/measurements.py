@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from service.domain.probe_plan import InputPlan
+
 
 @dataclass(frozen=True, slots=True)
 class ActivationStatistics:
@@ -92,6 +94,17 @@ class ParameterStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeSteps:
+    """Of a recurrent layer's input, step by step; geometric mean over seeds."""
+
+    memory: tuple[float | None, ...]
+    """Norm, ≥ 0, of what reaches each step of a gradient that stands at the last step's output
+    alone (±1 per element): how far back the layer remembers."""
+    gradient: tuple[float | None, ...]
+    """Norm of ∂loss/∂(input) at each step, ≥ 0: what training gets."""
+
+
+@dataclass(frozen=True, slots=True)
 class LayerMeasurements:
     """One layer: a parameter-owning operation plus what follows it up to the next one."""
 
@@ -123,6 +136,8 @@ class LayerMeasurements:
     spread: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Lowest and highest value over seeds and batches, by dotted statistic name
     ("gradient.gain", "activation.rms" …)."""
+    time_steps: TimeSteps | None = None
+    """None for layers that are not recurrent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,5 +259,7 @@ class ModelFacts:
     """Probe batches per seed, as used."""
     seeds: int = 1
     """Initializations or redrawn sets of batches, as used."""
+    inputs: tuple[InputPlan, ...] = ()
+    """What the model was given, per sample."""
     trial_steps: int = 0
     """Longest run of the short training that budget_seconds leaves time for."""

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from service.probing import reductions
 from service.probing.layering import Layer
+from service.probing.recurrence import memory_norms, step_norms, steps_of
 from service.probing.trace import Recording
 
 
@@ -31,6 +32,10 @@ class LayerRecord:
     sample_gains: list[Tensor] = field(default_factory=list)
     """Gain per sample, (B,) float64 per batch."""
     output_shape: tuple[int, ...] = ()
+    memory: tuple[float | None, ...] = ()
+    """See TimeSteps; of the first batch."""
+    step_gradients: tuple[float | None, ...] = ()
+    """Likewise."""
 
 
 class Watch:
@@ -43,6 +48,7 @@ class Watch:
         self._at_entry: dict[int, Tensor] = {}
         self._norm_at_output: dict[int, float | None] = {}
         self._norm_at_entry: dict[int, float | None] = {}
+        self._steps_entry: dict[int, Tensor] = {}
         self.entry_is_output: dict[int, int] = {}
         """Layers whose data input is another layer's output that nobody else reads."""
 
@@ -66,6 +72,23 @@ class Watch:
         if own.requires_grad:
             own.register_hook(lambda gradient: self._arrives(index, gradient))
         return own
+
+    def steps_entry(self, index: int, tensor: Tensor) -> Tensor:
+        """A recurrent layer's data input passes; a view of its own, where going back ends."""
+        self._steps_entry[index] = own = tensor.view_as(tensor)
+        return own
+
+    def steps(self, index: int, time_dim: int, outputs: Tensor) -> None:
+        """The outputs of all of a recurrent layer's time steps pass; once per seed is enough."""
+        record, entry = self.records[index], self._steps_entry.pop(index)
+        if record.memory or not entry.requires_grad:
+            return
+        record.memory = memory_norms(outputs, entry, time_dim)
+
+        def arrives(gradient: Tensor) -> None:
+            record.step_gradients = step_norms(gradient, time_dim)
+
+        entry.register_hook(arrives)
 
     def finish_batch(self) -> None:
         """After the backward pass: turn the gradients' norms into gains."""
@@ -163,6 +186,8 @@ class Observed:
             if entry in outputs and set(entry.users) == set(layer.entry_users):
                 self.watch.entry_is_output[layer.index] = outputs[entry]
             self._tap_layer(layer, copies)
+        for position, layer in enumerate(layers):
+            self._tap_steps(layer, layers[position + 1 :], copies)
         self.module = fx.GraphModule(self._root, self._graph)
 
     def restart(self) -> list[LayerRecord]:
@@ -198,6 +223,26 @@ class Observed:
         )
         for user in layer.entry_users:
             copies[user].replace_input_with(source, node)
+
+    def _tap_steps(
+        self, layer: Layer, later: tuple[Layer, ...], copies: dict[fx.Node, fx.Node]
+    ) -> None:
+        steps = steps_of(layer, later)
+        if steps is None or layer.entry is None:
+            return
+        index, time_dim = layer.index, steps.time_dim
+        entry = copies[layer.entry]
+        source = next((user for user in entry.users if user.target == f"_tap_entry_{index}"), entry)
+        node = self._insert(
+            source, f"steps_entry_{index}", lambda tensor: self.watch.steps_entry(index, tensor)
+        )
+        for user in layer.entry_users:
+            copies[user].replace_input_with(source, node)
+        self._look(
+            copies[steps.outputs],
+            f"steps_{index}",
+            lambda tensor: self.watch.steps(index, time_dim, tensor),
+        )
 
     def _look(self, node: fx.Node, name: str, show: Callable[[Tensor], None]) -> None:
         self._insert(node, name, show)

@@ -16,6 +16,7 @@ from service.domain.measurements import (
     ParameterStatistics,
     Quantiles,
     SeedProfile,
+    TimeSteps,
 )
 from service.probing import operations
 from service.probing.layering import Layer
@@ -118,7 +119,23 @@ def _layer(layer: Layer, seeds: list[Seed], frozen: frozenset[str]) -> LayerMeas
         ),
         parameters=tuple(_parameter(name, seeds, name in frozen) for name in layer.parameters),
         spread=spread,
+        time_steps=_time_steps(records),
     )
+
+
+def _time_steps(records: list[LayerRecord]) -> TimeSteps | None:
+    if not records[0].memory:
+        return None
+    return TimeSteps(
+        _by_step([record.memory for record in records]),
+        _by_step([record.step_gradients for record in records]),
+    )
+
+
+def _by_step(lines: list[tuple[float | None, ...]]) -> tuple[float | None, ...]:
+    """Over the seeds that saw as many steps as the first: data-dependent models may vary."""
+    alike = [line for line in lines if len(line) == len(lines[0])]
+    return tuple(geometric_mean(list(norms)) for norms in zip(*alike, strict=True))
 
 
 def _parameter(name: str, seeds: list[Seed], frozen: bool) -> ParameterStatistics:

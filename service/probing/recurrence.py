@@ -1,0 +1,112 @@
+"""How far back a recurrent layer remembers: gradients per time step of its input.
+
+PyTorch runs RNN, LSTM and GRU time first: on the CPU an LSTM in float32 is one operation, the
+others unroll to one stack over the steps. There the layer's outputs are (T, B, features), whatever
+order the model itself uses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from service.probing import operations, reductions
+from service.probing.layering import Layer
+
+RECURRENT = frozenset({"rnn", "lstm", "gru"})
+_FUSED = frozenset({"mkldnn_rnn_layer", "_cudnn_rnn"})
+_JOINED = frozenset({"stack", "cat"})
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Where a recurrent layer's time steps are found."""
+
+    outputs: fx.Node
+    """Of all steps, (T, B, features)."""
+    time_dim: int
+    """Dimension of the layer's entry that counts the steps, 0 or 1."""
+
+
+def steps_of(layer: Layer, later: Sequence[Layer]) -> Steps | None:
+    """The steps of a recurrent layer, `later` being those that run after it; None for other layers,
+    for cells, which see one step at a time, and where the layer's input was rearranged."""
+    if layer.op not in RECURRENT or layer.entry is None or len(_shape(layer.entry)) != 3:
+        return None
+    ends = {user for other in later for user in other.entry_users}
+    tracked: dict[fx.Node, tuple[int, ...]] = {layer.entry: (0, 1, 2)}
+    time_dim: int | None = None
+    joined: list[fx.Node] = []
+    for node in _after(layer.entry):
+        if node in ends and node not in layer.entry_users:
+            break
+        source = next((one for one in node.all_input_nodes if one in tracked), None)
+        if source is not None and operations.name_of(node) in operations.WEIGHTED:
+            time_dim = tracked[source][0] if time_dim is None else time_dim
+        elif source is not None and (source is not layer.entry or node in layer.entry_users):
+            tracked[node] = _moved(node, tracked[source])
+        if time_dim is not None and _joins(node) and len(_shape(node)) == 3:
+            joined.append(node)
+    if time_dim not in (0, 1):
+        return None
+    sizes = _shape(layer.entry)
+    steps, samples = sizes[time_dim], sizes[1 - time_dim]
+    found = [node for node in joined if _shape(node)[:2] == (steps, samples)]
+    # Where there are as many stacked layers as steps, the last is the joint of their last states,
+    # whose last is the same again.
+    return Steps(found[-1], time_dim) if found and steps > 1 else None
+
+
+@torch.no_grad()
+def step_norms(gradient: Tensor, time_dim: int) -> tuple[float | None, ...]:
+    """Norm of each time step's part of a gradient; None where it is not finite."""
+    norms = reductions.sample_norms(gradient.transpose(0, time_dim)).tolist()
+    return tuple(norm if math.isfinite(norm) else None for norm in norms)
+
+
+def memory_norms(outputs: Tensor, entry: Tensor, time_dim: int) -> tuple[float | None, ...]:
+    """Norm of what reaches each step's input of a gradient that stands at the last step's output
+    alone: ±1 per element, drawn once and for all. Empty when nothing flows."""
+    last = outputs[-1]
+    if not last.requires_grad or not entry.requires_grad:
+        return ()
+    signs = torch.randint(0, 2, last.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    (gradient,) = torch.autograd.grad(
+        last, [entry], signs.to(last.dtype), retain_graph=True, allow_unused=True
+    )
+    return () if gradient is None else step_norms(gradient, time_dim)
+
+
+def _after(node: fx.Node) -> list[fx.Node]:
+    nodes = list(node.graph.nodes)
+    return nodes[nodes.index(node) + 1 :]
+
+
+def _joins(node: fx.Node) -> bool:
+    """True for what puts all steps together, and for what the fused operation answers."""
+    name = operations.name_of(node)
+    if name != "getitem":
+        return name in _JOINED
+    source = node.args[0]
+    return isinstance(source, fx.Node) and operations.name_of(source) in _FUSED
+
+
+def _moved(node: fx.Node, order: tuple[int, ...]) -> tuple[int, ...]:
+    """Which dimension of the entry stands where, after an operation."""
+    name = operations.name_of(node)
+    if name == "transpose":
+        first, second = (int(str(dim)) % 3 for dim in node.args[1:3])
+        moved = list(order)
+        moved[first], moved[second] = order[second], order[first]
+        return tuple(moved)
+    if name == "permute" and isinstance(node.args[1], Sequence):
+        return tuple(order[int(str(dim)) % 3] for dim in node.args[1])
+    return order
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    return tuple(node.meta.get("shape", ()))
