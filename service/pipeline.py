@@ -13,7 +13,7 @@ from service.domain.analysis import Stage
 from service.domain.findings import Diagnosis, Severity, Verdict
 from service.domain.measurements import Measurements, ModelFacts, Trial
 from service.domain.model_source import ModelSource, SpecSource
-from service.domain.probe_plan import InputPlan, ProbePlan
+from service.domain.probe_plan import ProbePlan
 from service.domain.report import Cost, Report
 from service.domain.request import AnalysisRequest
 from service.ports import Prober, ProbeSession
@@ -58,7 +58,7 @@ def analyse(
         )
     return Report(
         facts=facts,
-        probe=_as_used(plan, source, facts, measurements),
+        probe=_as_used(plan, facts, measurements),
         diagnosis=diagnosis,
         recommendations=recommendations,
         prescription=None,
@@ -102,17 +102,11 @@ def _unused_rules(request: AnalysisRequest, diagnosis: Diagnosis) -> tuple[str, 
     )
 
 
-def _as_used(
-    plan: ProbePlan, source: ModelSource, facts: ModelFacts, measurements: Measurements
-) -> dict[str, Any]:
+def _as_used(plan: ProbePlan, facts: ModelFacts, measurements: Measurements) -> dict[str, Any]:
     """The probe with every "auto" resolved, in the words of the request."""
-    inputs = plan.inputs
-    if not inputs and isinstance(source, SpecSource):
-        given = source.architecture
-        inputs = (InputPlan(given.input_shape, given.input_dtype, high=given.input_high),)
     resolved = dataclasses.replace(
         plan,
-        inputs=inputs,
+        inputs=facts.inputs,
         batch_size=facts.batch_size,
         batches=facts.batches,
         seeds=facts.seeds,

@@ -103,6 +103,7 @@ class Session:
             batch_size=self.batch_size,
             batches=self.plan.batches,
             seeds=self.plan.seeds,
+            inputs=self.plan.inputs,
             trial_steps=self.plan.trial_steps,
         )
 

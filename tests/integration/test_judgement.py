@@ -88,6 +88,8 @@ def test_relu_with_he_initialization_is_healthy(prober: ZygoteProber) -> None:
     report = spec_report(prober, mlp_spec(20, 256, "ReLU", he))
     assert report.diagnosis.verdict == "healthy"
     assert report.passed
+    assert report.probe["inputs"][0]["shape"] == (64,)
+    assert (report.probe["batch_size"], report.probe["loss"]) == (64, "cross_entropy")
     assert [one.kind for one in report.recommendations] == ["clipping"]
 
 

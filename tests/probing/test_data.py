@@ -34,6 +34,17 @@ def npz(**arrays: Any) -> bytes:
     return file.getvalue()
 
 
+def _broken_deflate() -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, x=np.arange(400.0).reshape(100, 4))
+    content = bytearray(file.getvalue())
+    content[120:160] = b"\xff" * 40
+    return bytes(content)
+
+
+BROKEN_DEFLATE = _broken_deflate()
+
+
 def small(**given: Any) -> ProbePlan:
     return ProbePlan(**{"batch_size": 8, "batches": 1, "seeds": 1, **given})
 
@@ -129,6 +140,7 @@ def test_buffers_may_be_left_out_of_weights_and_parameters_may_not() -> None:
         (npz(z=np.ones((4, 4))), "no x"),
         (npz(x=np.ones((4, 4)), y=np.ones(3)), "same number of rows"),
         (npz(x=np.ones((0, 4))), "at least one"),
+        (BROKEN_DEFLATE, "not npz"),
         (npz(x=np.ones((4, 5))), r"a sample of the data is \(5,\), the model takes \(4,\)"),
         (npz(x=np.ones((4, 4)), x1=np.ones((4, 4))), "the data 2"),
     ],
