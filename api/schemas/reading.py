@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -71,7 +72,7 @@ def _of_the_grammar(fault: Fault) -> bool:
 
 
 def _invalid(error: ValidationError) -> InvalidRequest:
-    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    errors = error.errors(include_url=False, include_context=False)
     not_built = all(one["type"] == NOT_YET for one in errors)
     kind = NotYetSupported if not_built else InvalidRequest
     return refuse([_fault(one) for one in errors], kind)
@@ -86,7 +87,7 @@ def _path(error: ErrorDetails) -> tuple[int | str, ...]:
     "model", and the mark of a bad name behind a label."""
     path = error["loc"]
     if error["type"] == "model_kind":
-        return ("model", "kind")
+        return ("model", "kind") if isinstance(error["input"], Mapping) else ("model",)
     if path[0] == "model":
         return ("model", *path[2:])
     return path[:2] if path[0] == "labels" else path

@@ -146,7 +146,7 @@ def test_explicit_defaults_are_the_defaults(client: TestClient, engine: FakeEngi
         ({"labels": {"a/b~c": 1}}, "/labels/a~1b~0c"),
         ({"labels": {"a": "b\0"}}, "/labels/a"),
         ({"nonsense": 1}, "/nonsense"),
-        ({"model": None}, "/model/kind"),
+        ({"model": None}, "/model"),
         ({"model": {"kind": "onnx"}}, "/model/kind"),
         ({"model": {"kind": ["spec"]}}, "/model/kind"),
         ({"model": {"kind": "artifact"}}, "/model/id"),
