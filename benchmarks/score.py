@@ -113,15 +113,19 @@ class Outcome:
         return self.verdict == EXPECTED[self.label]
 
 
-def score(case: dict[str, Any], trial_steps: int) -> Outcome:
-    """Run the pipeline on one case."""
+def report_on(case: Mapping[str, Any], plan: ProbePlan) -> Report:
+    """Run the pipeline on one case. Raises what it raises."""
     torch.set_num_threads(1)
     model = ModelRequest("spec", spec=case["spec"])
-    plan = ProbePlan(trial_steps=trial_steps, budget_seconds=BUDGET_SECONDS)
     request = AnalysisRequest(model, plan)
+    return analyse(request, model_source(model, "spec"), InProcessProber(), unwatched)
+
+
+def score(case: dict[str, Any], trial_steps: int) -> Outcome:
+    """Run the pipeline on one case, and train what it prescribes."""
     began = time.perf_counter()
     try:
-        report = analyse(request, model_source(model, "spec"), InProcessProber(), unwatched)
+        report = report_on(case, ProbePlan(trial_steps=trial_steps, budget_seconds=BUDGET_SECONDS))
     except Exception as error:
         took = time.perf_counter() - began
         why = f"{type(error).__name__}: {error}"
@@ -157,9 +161,9 @@ def oracle() -> Any:
     found = importlib.util.spec_from_file_location("oracle", ORACLE)
     assert found is not None
     assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
+    module: Any = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
-    module.data = cache(module.data)
+    module.data = cache(module.data)  # it reads the digits anew for every training
     return module
 
 
