@@ -53,10 +53,10 @@ def _nll_of_softmax(output: Tensor, target: Tensor) -> Tensor:
 
 
 def _bce(output: Tensor, target: Tensor) -> Tensor:
-    """torch.nn.BCELoss (logarithms clamped at -100), but NaN in gives NaN out, not an exception."""
-    right = target * output.log().clamp_min(-100.0)
-    wrong = (1.0 - target) * torch.log1p(-output).clamp_min(-100.0)
-    return -(right + wrong).mean()
+    """torch.nn.BCELoss, but what is no probability (NaN) gives NaN, not an exception."""
+    if not bool(((output >= 0) & (output <= 1)).all()):
+        return (output * math.nan).mean()
+    return functional.binary_cross_entropy(output, target)
 
 
 def _output_mean_square(output: Tensor, _target: Tensor) -> Tensor:

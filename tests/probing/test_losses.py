@@ -98,6 +98,15 @@ def test_saturated_probabilities_stay_finite() -> None:
     assert binary.compute(output, 1.0 - output).item() == pytest.approx(100.0)
 
 
+def test_saturated_sigmoid_passes_a_finite_gradient() -> None:
+    logits = torch.tensor([[200.0, -200.0], [-200.0, 200.0]], requires_grad=True)
+    output = logits.sigmoid()
+    loss = named("bce", output).compute(output, torch.eye(2).flip(0))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss.item() == pytest.approx(100.0)
+    assert bool(gradient.isfinite().all())
+
+
 def test_nan_output_gives_a_nan_loss() -> None:
     output = torch.tensor([[math.nan, 0.5]])
     assert math.isnan(guess(output, "sigmoid").compute(output, torch.ones(1, 2)).item())
