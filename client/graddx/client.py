@@ -76,18 +76,23 @@ class Client:
         model: Json | str | os.PathLike[str] | Module,
         *,
         probe: Json | None = None,
+        data: str | os.PathLike[str] | None = None,
+        weights: str | os.PathLike[str] | None = None,
         labels: Mapping[str, str] | None = None,
         allowed_changes: Sequence[str] | None = None,
         ignore: Sequence[Json] | None = None,
         fail_on: str | None = None,
+        retain: str | None = None,
         fresh: bool | None = None,
         wait: float = DEFAULT_WAIT,
     ) -> Succeeded:
         """Submit a model and wait for its diagnosis, at most `wait` seconds.
 
         `model` is a spec, the path of a JSON file with one, the path of a TorchScript file, which
-        is streamed, or a torch.nn.Module, which is exported. The rest is as in the request of
-        `POST /v1/analyses`; what is None is left to the server. An analysis that does not pass is
+        is streamed, or a torch.nn.Module, which is exported. `data` is the path of a real batch
+        (safetensors or npz with x or x0, x1, …, and perhaps y), `weights` that of a safetensors
+        file with the parameters of a spec. The rest is as in the request of `POST /v1/analyses`;
+        what is None is left to the server. An analysis that does not pass is
         returned like any other: look at `passed`.
 
         Raises besides: InvalidInput, ExportFailed; AnalysisFailed, AnalysisCancelled; NotFinished,
@@ -95,10 +100,13 @@ class Client:
         submitted = self.submit(
             model,
             probe=probe,
+            data=data,
+            weights=weights,
             labels=labels,
             allowed_changes=allowed_changes,
             ignore=ignore,
             fail_on=fail_on,
+            retain=retain,
             fresh=fresh,
         )
         return self.wait(submitted.id, wait)
@@ -108,10 +116,13 @@ class Client:
         model: Json | str | os.PathLike[str] | Module,
         *,
         probe: Json | None = None,
+        data: str | os.PathLike[str] | None = None,
+        weights: str | os.PathLike[str] | None = None,
         labels: Mapping[str, str] | None = None,
         allowed_changes: Sequence[str] | None = None,
         ignore: Sequence[Json] | None = None,
         fail_on: str | None = None,
+        retain: str | None = None,
         fresh: bool | None = None,
     ) -> Analysis:
         """As `analyze`, without waiting.
@@ -124,14 +135,15 @@ class Client:
             "allowed_changes": allowed_changes,
             "ignore": ignore,
             "fail_on": fail_on,
+            "retain": retain,
             "fresh": fresh,
         }
         given = {name: value for name, value in options.items() if value is not None}
         if not is_module(model):
-            return self._post(read_model(model), given)
+            return self._post(read_model(model), given, data, weights)
         with tempfile.TemporaryDirectory(prefix="graddx-") as folder:
             file = export(model, probe or {}, Path(folder))
-            return self._post(Submission({}, file=file), given)
+            return self._post(Submission({}, file=file), given, data, weights)
 
     def get(self, analysis_id: str) -> Analysis:
         """An analysis as it stands."""
@@ -233,10 +245,22 @@ class Client:
     ) -> None:
         self.close()
 
-    def _post(self, submission: Submission, given: dict[str, Any]) -> Analysis:
+    def _post(
+        self,
+        submission: Submission,
+        given: dict[str, Any],
+        data: str | os.PathLike[str] | None,
+        weights: str | os.PathLike[str] | None,
+    ) -> Analysis:
         body = _merged(submission.request, given)
+        if weights is not None and submission.file is not None:
+            raise InvalidInput("weights go with a spec; a model file brings its own")
         if submission.file is not None:
             body["model"] = {"kind": "artifact", "id": self.put_artifact(submission.file).id}
+        for part, name, path in (("model", "weights", weights), ("probe", "data", data)):
+            if path is not None:
+                before = _object(body.get(part, {}), name)
+                body[part] = {**before, name: self.put_artifact(path).id}
         answer = self._transport.call("POST", "/v1/analyses", body=body)
         return read_analysis(answer, Analysis)
 
@@ -251,6 +275,14 @@ def _refuse_failed(analysis: Analysis) -> None:
         raise AnalysisCancelled(analysis)
     if analysis.status != "succeeded":
         raise AnalysisFailed(analysis)
+
+
+def _object(part: Any, name: str) -> Json:
+    """A part of the request that is to take one field more. Raises InvalidInput when it is no
+    object."""
+    if not isinstance(part, Mapping):
+        raise InvalidInput(f"{name}: there is no object in the request to put it into")
+    return part
 
 
 def _merged(request: Json, given: Json) -> dict[str, Any]:

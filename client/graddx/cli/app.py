@@ -83,6 +83,14 @@ def check(
         list[str] | None,
         typer.Option("--input", metavar="SHAPE", help=f"Once per model input: {INPUT_FORM}."),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Real batch: safetensors or npz with x, perhaps y."),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Parameters of a spec, safetensors."),
+    ] = None,
     probe: Annotated[
         str | None,
         typer.Option(metavar="JSON", help="`probe` of the request, or @FILE with it."),
@@ -118,6 +126,8 @@ def check(
         url = url or settings.url or DEFAULT_URL
         asked = Check(
             model=model,
+            data=data,
+            weights=weights,
             probe={**settings.probe, **read_probe(probe, inputs or ())},
             labels={**settings.labels, **read_labels(label or ())},
             ignore=settings.ignore,

@@ -33,6 +33,10 @@ class Check:
 
     model: Path
     """A TorchScript file, or a JSON file with a spec or a request."""
+    data: Path | None
+    """A real batch; None: the server draws one."""
+    weights: Path | None
+    """Parameters of a spec; None: the server initializes it."""
     probe: dict[str, Any]
     """As in a request."""
     labels: dict[str, str]
@@ -54,6 +58,8 @@ def ask(client: Client, check: Check, stderr: Console) -> Analysis:
         submitted = client.submit(
             check.model,
             probe=check.probe or None,
+            data=check.data,
+            weights=check.weights,
             labels=check.labels or None,
             allowed_changes=check.allowed_changes,
             ignore=[asdict(rule) for rule in check.ignore] or None,

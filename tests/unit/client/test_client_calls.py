@@ -51,6 +51,7 @@ def test_everything_can_be_said(server: ScriptedServer, client: Client) -> None:
         "allowed_changes": ["initializer"],
         "ignore": [{"code": "dead_units"}],
         "fail_on": "warning",
+        "retain": "statistics",
         "fresh": True,
     }
     client.submit(SPEC, **options)
@@ -102,6 +103,31 @@ def test_a_file_is_stored_first(server: ScriptedServer, client: Client, tmp_path
     assert put.headers["Content-Length"] == "300000"
     assert hashlib.sha256(put.body).digest() == hashlib.sha256(file.read_bytes()).digest()
     assert post.json == {"model": {"kind": "artifact", "id": "sha256:ab"}}
+
+
+def test_data_and_weights_are_stored_first(
+    server: ScriptedServer, client: Client, tmp_path: Path
+) -> None:
+    server.replies = [Reply(201, {"id": "sha256:aa"}), Reply(201, {"id": "sha256:bb"}), QUEUED]
+    batch, weights = tmp_path / "batch.npz", tmp_path / "net.safetensors"
+    batch.write_bytes(b"batch")
+    weights.write_bytes(b"weights")
+    client.submit(SPEC, data=batch, weights=weights, probe={"seeds": 1})
+    first, second, post = server.calls
+    assert (first.body, second.body) == (b"weights", b"batch")
+    assert post.json == {
+        "model": {"kind": "spec", **SPEC, "weights": "sha256:aa"},
+        "probe": {"seeds": 1, "data": "sha256:bb"},
+    }
+
+
+def test_weights_go_with_a_spec(client: Client, tmp_path: Path) -> None:
+    file = tmp_path / "net.pt"
+    file.write_bytes(b"model")
+    with pytest.raises(InvalidInput, match="weights go with a spec"):
+        client.submit(file, weights=file)
+    with pytest.raises(InvalidInput, match="no object in the request"):
+        client.submit({"model": 3}, weights=file)
 
 
 def test_an_upload_that_broke_is_sent_whole_again(
