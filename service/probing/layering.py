@@ -7,12 +7,13 @@ its activation), named by its module path; its output is what leaves its last op
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import fx
 
 from service.probing import operations
+from service.probing.chains import BRANCHING, Chain, chain_of
 
 OUTSIDE = -1
 """Region of what comes before the first layer."""
@@ -48,6 +49,10 @@ class Layer:
     depth: int
     unit_dim: int
     """Dimension of `output` that counts units: 1 for convolutions, -1 otherwise."""
+    arguments: dict[str, float] = field(default_factory=dict)
+    """Of the nonlinearity, where it has any."""
+    chain: Chain | None = None
+    """Its own path from `entry` to `output`, where that is a chain of parts."""
 
 
 @dataclass(slots=True)
@@ -58,6 +63,18 @@ class _Region:
     heads: list[fx.Node] = field(default_factory=list)
     parameters: list[str] = field(default_factory=list)
     depth: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What follows (or leads in to) a layer's weights."""
+
+    normalization: str | None
+    name: str | None = None
+    """The nonlinearity's."""
+    arguments: dict[str, float] = field(default_factory=dict)
+    output: fx.Node | None = None
+    flat_region: tuple[float | None, float | None] | None = None
 
 
 def layers_of(graph: fx.Graph, parameters: Mapping[str, torch.Tensor]) -> tuple[Layer, ...]:
@@ -87,8 +104,28 @@ class _Cut:
                 self._place(node)
 
     def layers(self) -> tuple[Layer, ...]:
+        """With their paths."""
+        nodes = list(self.graph.nodes)
+        place = {node: index for index, node in enumerate(nodes)}
+        return tuple(
+            replace(layer, chain=self._chain(layer, nodes, place)) for layer in self._named()
+        )
+
+    def _chain(self, layer: Layer, nodes: list[fx.Node], place: dict[fx.Node, int]) -> Chain | None:
+        if layer.entry is None or not layer.entry_users or layer.op in BRANCHING:
+            return None
+        first = min(place[user] for user in layer.entry_users)
+        return chain_of(
+            layer.entry,
+            layer.entry_users,
+            layer.output,
+            nodes=nodes[first : place[layer.output] + 1],
+            data=self.data,
+            residual=layer.residual,
+        )
+
+    def _named(self) -> Iterable[Layer]:
         names: dict[str, int] = {}
-        found = []
         outputs = [self._output(index) for index in range(len(self.regions))]
         for index, region in enumerate(self.regions):
             count = names[region.owner] = names.get(region.owner, 0) + 1
@@ -96,25 +133,23 @@ class _Cut:
             output = outputs[index]
             entry, users, leading = self._entry(index, outputs)
             shown = self._shown(region, leading, output)
-            found.append(
-                Layer(
-                    index=index,
-                    name=name if count == 1 else f"{name}#{count}",
-                    op=region.op,
-                    entry=entry,
-                    entry_users=users,
-                    output=output,
-                    parameters=tuple(dict.fromkeys(region.parameters)),
-                    nonlinearity=shown[0],
-                    activation=shown[1],
-                    flat_region=shown[2],
-                    normalization=shown[3],
-                    residual=self._residual(index),
-                    depth=region.depth,
-                    unit_dim=1 if region.op.startswith("conv") else -1,
-                )
+            yield Layer(
+                index=index,
+                name=name if count == 1 else f"{name}#{count}",
+                op=region.op,
+                entry=entry,
+                entry_users=users,
+                output=output,
+                parameters=tuple(dict.fromkeys(region.parameters)),
+                nonlinearity=shown.name,
+                activation=shown.output,
+                flat_region=shown.flat_region,
+                normalization=shown.normalization,
+                residual=self._residual(index),
+                depth=region.depth,
+                unit_dim=1 if region.op.startswith("conv") else -1,
+                arguments=shown.arguments,
             )
-        return tuple(found)
 
     def _weights_used(self, node: fx.Node) -> list[str]:
         used: dict[str, None] = {}
@@ -267,9 +302,7 @@ class _Cut:
                     return True
         return False
 
-    def _shown(
-        self, region: _Region, leading: list[fx.Node], output: fx.Node
-    ) -> tuple[str | None, fx.Node | None, tuple[float | None, float | None] | None, str | None]:
+    def _shown(self, region: _Region, leading: list[fx.Node], output: fx.Node) -> _Shown:
         normalization = next(
             (
                 kind
@@ -279,14 +312,20 @@ class _Cut:
             None,
         )
         if region.op in {"lstm", "gru"}:
-            return None, None, None, normalization
+            return _Shown(normalization)
         for node in _until(region.nodes, output):
             nonlinearity = operations.nonlinearity_of(node)
             if nonlinearity is not None:
                 flat = operations.flat_region(node, nonlinearity)
                 where = output if region.op == "rnn" else _tensor(node)
-                return nonlinearity, where if flat else None, flat, normalization
-        return None, None, None, normalization
+                return _Shown(
+                    normalization,
+                    nonlinearity,
+                    operations.arguments_of(node, nonlinearity),
+                    where if flat else None,
+                    flat,
+                )
+        return _Shown(normalization)
 
 
 def _batch_size(graph: fx.Graph) -> int | None:

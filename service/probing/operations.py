@@ -129,6 +129,8 @@ def nonlinearity_of(node: fx.Node) -> str | None:
     name = name_of(node)
     if name == "tanh" and any(_is_tanhshrink(user) for user in node.users):
         return None
+    if name == "sigmoid" and any(name_of(source) == "detach" for source in node.all_input_nodes):
+        return None  # a number that scales, as the noise of a noisy ReLU: no gradient passes
     if name in _ACTIVATIONS:
         return _ACTIVATIONS[name]
     if name == "hardtanh":
@@ -168,6 +170,35 @@ _FLAT: dict[str, tuple[float | None, float | None]] = {
     "softplus": (-math.log(0.95), None),
     "logsigmoid": (None, math.log(0.95)),
 }
+
+
+def arguments_of(node: fx.Node, nonlinearity: str) -> dict[str, float]:
+    """An activation's own arguments, by the names of torch.nn (ELU's input_scale is ATen's)."""
+    names = _ARGUMENTS.get(nonlinearity, ())
+    given = [float(value) for value in node.args[1:] if isinstance(value, (int, float))]
+    return dict(zip(names, given, strict=False))
+
+
+_ARGUMENTS = {
+    "leaky_relu": ("negative_slope",),
+    "elu": ("alpha", "scale", "input_scale"),
+    "celu": ("alpha",),
+    "hardtanh": ("min_val", "max_val"),
+    "softplus": ("beta", "threshold"),
+    "softshrink": ("lambd",),
+    "hardshrink": ("lambd",),
+    "threshold": ("threshold", "value"),
+    "rrelu": ("lower", "upper"),
+}
+
+
+def normalizes_batch(node: fx.Node) -> bool:
+    """Whether a batch normalization takes its statistics from the batch: in training mode, and not
+    from each sample by itself as instance normalization does, which folds samples into channels."""
+    source = node.args[0]
+    folded = isinstance(source, fx.Node) and source.meta["shape"][0] == 1
+    training = next((value for value in node.args if isinstance(value, bool)), True)
+    return training and not folded
 
 
 def output_operation(output: fx.Node) -> str | None:

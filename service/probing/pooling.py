@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 
-GEOMETRIC = frozenset({"gradient.rms", "gradient.norm", "gradient.gain"})
-"""Statistics that multiply over depth: their mean over repetitions is geometric."""
+GEOMETRIC = ("gradient.rms", "gradient.norm", "gradient.gain")
+"""Statistics that multiply over depth, and the parts of the gain: their mean over repetitions is
+geometric."""
 LARGEST = frozenset({"activation.abs_max", "gradient.abs_max"})
 
 
 def pooled(statistic: str, values: list[float | None]) -> float | None:
     """One number for all repetitions: geometric mean, maximum or mean, by the statistic."""
-    if statistic in GEOMETRIC:
+    if statistic.startswith(GEOMETRIC):
         return geometric_mean(values)
     if statistic in LARGEST:
         present = [value for value in values if value is not None]

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, fx, nn
 
 from service.probing import reductions
+from service.probing.chains import BATCH_NORM
+from service.probing.gain_parts import PathWatch
 from service.probing.layering import Layer
 from service.probing.recurrence import memory_norms, step_norms, steps_of
 from service.probing.trace import Recording
@@ -49,8 +52,19 @@ class Watch:
         self._norm_at_output: dict[int, float | None] = {}
         self._norm_at_entry: dict[int, float | None] = {}
         self._steps_entry: dict[int, Tensor] = {}
+        self.paths = PathWatch()
         self.entry_is_output: dict[int, int] = {}
         """Layers whose data input is another layer's output that nobody else reads."""
+        self._readers: dict[int, list[int]] = {}
+        """The same the other way round."""
+
+    def follow(self, layers: tuple[Layer, ...], entry_is_output: dict[int, int]) -> None:
+        """What passes from now on comes from these layers."""
+        self.entry_is_output = entry_is_output
+        self._readers = {}
+        for reader, source in entry_is_output.items():
+            self._readers.setdefault(source, []).append(reader)
+        self.paths.chains = {layer.index: layer.chain for layer in layers if layer.chain}
 
     def output(self, index: int, tensor: Tensor) -> None:
         """A layer's output passes."""
@@ -69,6 +83,7 @@ class Watch:
         """A layer's data input passes; a view of its own, so that its gradient is the layer's
         alone where others read the same tensor."""
         own = tensor.view_as(tensor)
+        self._enters(index, tensor.detach(), None)
         if own.requires_grad:
             own.register_hook(lambda gradient: self._arrives(index, gradient))
         return own
@@ -103,12 +118,15 @@ class Watch:
             above, below = self._norm_at_output.get(layer.index), norms.get(at)
             gain = below / above if above and below is not None else None
             record.numbers["gradient.gain"].append(gain)
+            for name, factor in self.paths.factors(layer.index, below, above).items():
+                record.numbers[name].append(factor)
             tops, bottoms = self._at_output.get(layer.index), samples.get(at)
             if tops is not None and bottoms is not None and tops.shape == bottoms.shape:
                 ratios = bottoms / tops
                 record.sample_gains.append(ratios[ratios.isfinite()])
         for seen in (self._at_output, self._at_entry, self._norm_at_output, self._norm_at_entry):
             seen.clear()
+        self.paths.clear()
 
     def _forward(self, index: int, tensor: Tensor) -> None:
         layer, record = self.layers[index], self.records[index]
@@ -132,6 +150,19 @@ class Watch:
             else torch.ones(_units(value, layer.unit_dim), dtype=torch.bool)
         )
         record.active = active if record.active is None else record.active | active
+        for reader in self._readers.get(index, ()):
+            self._enters(reader, value, size)
+
+    def _enters(self, index: int, value: Tensor, size: reductions.Size | None) -> None:
+        """What theory asks of a layer's data input; once per seed is enough."""
+        chain, numbers = self.paths.chains.get(index), self.records[index].numbers
+        if chain is None or "input.rms" in numbers or not value.is_floating_point():
+            return
+        size = size or reductions.size_of(value)
+        numbers["input.rms"].append(size.rms)
+        if BATCH_NORM in chain.kinds:
+            by_channel = self.layers[index].op.startswith("conv")
+            numbers["input.std"].append(reductions.unit_std(value, by_channel=by_channel))
 
     def _backward(self, index: int, gradient: Tensor) -> None:
         record = self.records[index]
@@ -179,13 +210,10 @@ class Observed:
         self._graph = fx.Graph()
         self._graph.output(self._graph.graph_copy(recording.module.graph, copies))
         self._root = _sharing(recording.module)
-        self.watch.entry_is_output = {}
-        outputs = {layer.output: layer.index for layer in layers}
+        self.watch.follow(layers, _inputs_from_outputs(layers))
         for layer in layers:
-            entry = layer.entry
-            if entry in outputs and set(entry.users) == set(layer.entry_users):
-                self.watch.entry_is_output[layer.index] = outputs[entry]
             self._tap_layer(layer, copies)
+            self._tap_chain(layer, copies)
         for position, layer in enumerate(layers):
             self._tap_steps(layer, layers[position + 1 :], copies)
         self.module = fx.GraphModule(self._root, self._graph)
@@ -223,6 +251,23 @@ class Observed:
         )
         for user in layer.entry_users:
             copies[user].replace_input_with(source, node)
+
+    def _tap_chain(self, layer: Layer, copies: dict[fx.Node, fx.Node]) -> None:
+        """After the taps at the data input: the branch leaves from there."""
+        chain, index = layer.chain, layer.index
+        if chain is None or layer.entry is None:
+            return
+        for number, part in enumerate(chain.parts[:-1]):
+            show = partial(self.watch.paths.end, index, number)
+            self._look(copies[part.end], f"part_{index}_{number}", show)
+        if chain.branch_users:
+            entry = copies[layer.entry]
+            source = next((u for u in entry.users if u.target == f"_tap_entry_{index}"), entry)
+            node = self._insert(
+                source, f"branch_{index}", lambda tensor: self.watch.paths.branch(index, tensor)
+            )
+            for user in chain.branch_users:
+                copies[user].replace_input_with(source, node)
 
     def _tap_steps(
         self, layer: Layer, later: tuple[Layer, ...], copies: dict[fx.Node, fx.Node]
@@ -263,6 +308,16 @@ def _sharing(module: nn.Module) -> nn.Module:
     for name, buffer in module.named_buffers(recurse=False):
         root.register_buffer(name, buffer)
     return root
+
+
+def _inputs_from_outputs(layers: tuple[Layer, ...]) -> dict[int, int]:
+    """Layers whose data input is another layer's output that nobody else reads, and whose."""
+    outputs = {layer.output: layer.index for layer in layers}
+    return {
+        layer.index: outputs[layer.entry]
+        for layer in layers
+        if layer.entry in outputs and set(layer.entry.users) == set(layer.entry_users)
+    }
 
 
 def _units(tensor: Tensor, unit_dim: int) -> int:

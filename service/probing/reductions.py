@@ -78,6 +78,19 @@ def std_of(tensor: Tensor, size: Size) -> float | None:
 
 
 @torch.no_grad()
+def unit_std(tensor: Tensor, *, by_channel: bool) -> float | None:
+    """Root mean square over units of their standard deviation (biased) over the samples of a
+    batch; a unit is a channel at all its places, or one number per sample. None when not
+    finite. Counted on `SAMPLE` elements, evenly spread, of larger tensors."""
+    rows = tensor.detach().flatten(2 if by_channel and tensor.ndim > 2 else 1)
+    step = max(rows.numel() // SAMPLE, 1)
+    rows = rows[..., :: step | 1].double()
+    dims = [0, 2] if rows.ndim > 2 else [0]
+    std = math.sqrt(float(rows.var(dims, correction=0).mean()))
+    return std if math.isfinite(std) else None
+
+
+@torch.no_grad()
 def sample_norms(tensor: Tensor) -> Tensor:
     """Norm per sample, shape (B,), float64 so that neither end of the scale is lost."""
     rows = tensor.detach().flatten(1) if tensor.ndim > 1 else tensor.detach().unsqueeze(1)
