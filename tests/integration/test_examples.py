@@ -159,6 +159,11 @@ def test_every_request_has_its_expectation_and_its_line_in_the_readme() -> None:
     assert all(f"| `{number}` |" in readme for number in NUMBERS)
 
 
+def test_every_request_is_explained() -> None:
+    concepts = (EXAMPLES.parent / "docs" / "concepts.md").read_text()
+    assert [name for name in EXPECTED if f"`{name}`" not in concepts] == []
+
+
 def test_clipping_and_normalising_leave_the_profile_as_it_is(ask: Ask) -> None:
     without, by_norm, normalised = (
         ask(f"clipping_{how}") for how in ("none", "by_norm", "normalised")
