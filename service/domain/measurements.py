@@ -5,6 +5,7 @@ Every statistic is `None` when it is not finite or does not apply; non-finite el
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from service.domain.probe_plan import InputPlan
@@ -81,7 +82,8 @@ class ParameterStatistics:
     snr: float | None
     """‖mean over batches of g‖ / √(mean over batches of ‖g − mean‖²), ≥ 0; None for one batch."""
     update_ratio: float | None = None
-    """lr·‖update‖/‖θ‖ of the first step of the named optimizer; None without one."""
+    """‖change‖ / ‖θ‖ by the first step of the named optimizer, ≥ 0, mean over seeds; None without
+    one, and when θ = 0."""
     connected: bool = True
     """False when the loss does not depend on it (no gradient, not even zero)."""
     frozen: bool = False
@@ -91,6 +93,16 @@ class ParameterStatistics:
     0 … 1; 0: all units receive the same gradient (symmetry)."""
     nonfinite_count: int = 0
     """NaN and infinite elements of θ (first seed)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNormalization:
+    """Of a layer that normalizes over the batch."""
+
+    values: int
+    """Numbers that each mean is taken over: samples × places, ≥ 1."""
+    own_statistics: bool
+    """False when it uses its running mean and variance, as in evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +150,8 @@ class LayerMeasurements:
     ("gradient.gain", "activation.rms" …)."""
     time_steps: TimeSteps | None = None
     """None for layers that are not recurrent."""
+    batch_normalization: BatchNormalization | None = None
+    """None for layers without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +182,48 @@ class Quantiles:
 
 
 @dataclass(frozen=True, slots=True)
+class InputStatistics:
+    """Of one floating-point input, over the caller's data."""
+
+    index: int
+    """Which of the model's inputs, from 0."""
+    mean: float
+    """Of all elements."""
+    std: float
+    """Of all elements, ≥ 0."""
+    features: int
+    """Columns, or channels where the model begins with a convolution."""
+    constant_features: int
+    """Features that never change; the following numbers leave them out."""
+    feature_rms_p25: float | None
+    """Root mean square of a feature, ≥ 0: lower quartile over the features; None when all are
+    constant."""
+    feature_rms_max: float | None
+    """Likewise of the largest feature."""
+    feature_offset_p50: float | None
+    """|mean| / standard deviation of a feature, ≥ 0: median over the features."""
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of all elements, ≥ 0."""
+        return math.hypot(self.mean, self.std)
+
+
+@dataclass(frozen=True, slots=True)
+class GradientCheck:
+    """A derivative of the loss, twice, along a direction with the gradient's own signs."""
+
+    autograd: float
+    """⟨∇f, d⟩, ≥ 0."""
+    difference: float
+    """(f(θ + εd) - f(θ - εd)) / 2ε."""
+    relative_error: float
+    """|autograd - difference| / the larger of their sizes, 0 … 2."""
+    blocked: bool
+    """True when the model itself stops gradients on the way (detach, no_grad)."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelMeasurements:
     """Of the whole model."""
 
@@ -191,6 +247,12 @@ class ModelMeasurements:
     """softmax, log_softmax, sigmoid, relu, tanh … when that is the last operation; else None."""
     nonfinite_loss_count: int = 0
     """Batches with NaN or infinite loss."""
+    inputs: tuple[InputStatistics, ...] = ()
+    """Of the caller's data; empty when inputs are drawn."""
+    answers_given: bool = False
+    """True when the data say what the model should answer; else targets are drawn."""
+    gradient_check: GradientCheck | None = None
+    """None when the model is large, its loss flat, or the difference unsettled."""
 
 
 @dataclass(frozen=True, slots=True)

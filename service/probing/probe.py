@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from service.domain.measurements import SeedProfile
+from service.domain.probe_plan import OptimizerPlan
 from service.probing import losses, operations, reductions
 from service.probing.layering import Layer
 from service.probing.losses import Loss
+from service.probing.optimizers import updates
 from service.probing.pooling import finite_mean, pooled
 from service.probing.recorder import Observed
 from service.probing.trace import Recording, preserved
@@ -36,6 +38,7 @@ class ParameterRecord:
         self.size = reductions.size_of(parameter)
         self.norms: list[float | None] = []
         self.unit_spread: float | None = None
+        self.update_ratio: float | None = None
         self._sum: Tensor | None = None
 
     def add(self, gradient: Tensor | None) -> None:
@@ -48,6 +51,11 @@ class ParameterRecord:
             self._sum = gradient.clone()
         else:
             self._sum += gradient
+
+    @property
+    def total(self) -> Tensor | None:
+        """Sum of the gradients so far; None when none came."""
+        return self._sum
 
     def snr(self) -> float | None:
         """‖ḡ‖ / √(mean ‖g − ḡ‖²), with mean ‖g − ḡ‖² = mean ‖g‖² − ‖ḡ‖²."""
@@ -97,6 +105,21 @@ class Seed:
         if wanted:
             self.input_norms.append(joint_norm(gradients[len(self.parameters) :]))
         self.observed.watch.finish_batch()
+
+    @torch.no_grad()
+    def first_step(self, optimizer: OptimizerPlan) -> None:
+        """After one batch: how much the optimizer's first step would change each parameter."""
+        moved = [
+            (record, self.recording.parameters[name], record.total)
+            for name, record in self.parameters.items()
+            if record.total is not None
+        ]
+        copies = [parameter.clone() for _, parameter, _ in moved]
+        updates(copies, optimizer)([gradient.clone() for *_, gradient in moved])
+        for (record, parameter, _), copy in zip(moved, copies, strict=True):
+            change = reductions.size_of(copy - parameter).norm
+            if change is not None and record.size.norm:
+                record.update_ratio = change / record.size.norm
 
     def profile(self) -> SeedProfile:
         """The seed's line over depth."""

@@ -11,13 +11,22 @@ from torch import Tensor
 
 from service.domain.architecture import Architecture
 from service.domain.errors import InternalError, ModelRaised, NotDifferentiable, Untraceable
-from service.domain.measurements import Measurements, ModelFacts, Trial
+from service.domain.measurements import (
+    GradientCheck,
+    InputStatistics,
+    Measurements,
+    ModelFacts,
+    Trial,
+)
 from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
 from service.probing import export, trial
+from service.probing.batch_norm import batch_normalizations
 from service.probing.budget import fit
 from service.probing.data import Data, read, read_weights
 from service.probing.feed import Feed
 from service.probing.fidelity import is_faithful
+from service.probing.gradient_check import GradientProbe, check
+from service.probing.input_statistics import input_statistics
 from service.probing.layering import Layer, layers_of
 from service.probing.loaders import spec, torchscript
 from service.probing.loaders.loaded import LoadedModel, loaded
@@ -63,6 +72,9 @@ class Session:
         self.recorded = model.format == "spec" or is_faithful(
             model, self.recording, batches, self.loss
         )
+        self.batch_norms = batch_normalizations(self.recording.module.graph, self.layers)
+        self.inputs = () if data is None else self._input_statistics(data)
+        self.gradient_check: GradientCheck | None = None
 
     @classmethod
     def open(
@@ -122,7 +134,21 @@ class Session:
         finally:
             self.reset()
         measured = summed_up(seeds, self.loss, self.output_shape, self.model.frozen)
-        return replace(measured, notes=self._notes(), after_steps=after_steps)
+        return replace(
+            measured,
+            model=replace(
+                measured.model,
+                inputs=self.inputs,
+                answers_given=self.feed.data is not None and self.feed.data.answers is not None,
+                gradient_check=self.gradient_check,
+            ),
+            layers=tuple(
+                replace(layer, batch_normalization=self.batch_norms.get(layer.index))
+                for layer in measured.layers
+            ),
+            notes=self._notes(),
+            after_steps=after_steps,
+        )
 
     def trial(self, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
         """The short trainings."""
@@ -206,7 +232,21 @@ class Session:
             if not self.recorded:
                 observed.follow(self._record_again(batch))
             seed.run(batch, self.loss)
+            if number == 0 and self.plan.optimizer is not None:
+                seed.first_step(self.plan.optimizer)
+            if number == index == 0 and self.gradient_check is None:
+                self._check_gradient(seed, batch)
         return seed
+
+    def _check_gradient(self, seed: Seed, batch: Batch) -> None:
+        """On the first batch of the model as opened."""
+        gradients = [record.total for record in seed.parameters.values()]
+        probe = GradientProbe(
+            self.forward, list(self.parameters.values()), self.buffers, batch, self.loss
+        )
+        self.gradient_check = check(
+            probe, gradients, seed.losses[0], self.model.module, self.recording.module.graph
+        )
 
     def _record_again(self, batch: Batch) -> tuple[Recording, tuple[Layer, ...]]:
         """The path this very batch takes through a model whose path depends on its data."""
@@ -231,6 +271,10 @@ class Session:
         wanted = tuple(t.detach().requires_grad_(t.is_floating_point()) for t in inputs)
         with preserved(self.model.buffers):
             return bool(self.recording.module(*wanted).requires_grad)
+
+    def _input_statistics(self, data: Data) -> tuple[InputStatistics, ...]:
+        first = self.layers[0].op if self.layers else ""
+        return input_statistics(data, channels_first=first.startswith("conv"))
 
     def _notes(self) -> tuple[str, ...]:
         notes = list(self.cuts)

@@ -158,6 +158,7 @@ def _parameter(name: str, seeds: list[Seed], frozen: bool) -> ParameterStatistic
         grad_rms=None if grad_norm is None else grad_norm / math.sqrt(count),
         grad_to_weight=finite_mean(ratios),
         snr=finite_mean([record.snr() for record in records]),
+        update_ratio=finite_mean([record.update_ratio for record in records]),
         connected=bool(norms),
         frozen=frozen,
         unit_spread=finite_mean([record.unit_spread for record in records]),
