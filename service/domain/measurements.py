@@ -60,7 +60,9 @@ class GradientStatistics:
     predicted_gain: float | None = None
     """Theory's gain; None where it does not cover the layer."""
     gain_parts: dict[str, float | None] | None = None
-    """weight, activation, normalization, residual: factors of the gain."""
+    """weight, activation, normalization, residual: factors of the gain, None where the layer has
+    no such part; `unexplained`, the factor of the rest (dropout, pooling …), where it is more than
+    5 % away from 1. None for layers that are no chain of parts (recurrent, attention)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,20 @@ class LayerMeasurements:
     """None for layers that are not recurrent."""
     batch_normalization: BatchNormalization | None = None
     """None for layers without one."""
+    nonlinearity_args: dict[str, float] = field(default_factory=dict)
+    """The nonlinearity's own arguments, by the names of torch.nn, where it has any."""
+    path: tuple[str, ...] = ()
+    """What stands between data input and output, in order: weight, activation, batch_norm,
+    layer_norm, rms_norm, normalization (any other), residual (another layer's output is added),
+    own_residual (the data input itself is added), other; empty for layers that are no chain."""
+    input_rms: float | None = None
+    """Root mean square of the data input, ≥ 0; None where there is no path."""
+    input_std: float | None = None
+    """Root mean square over units of their standard deviation over the batch, of the data input,
+    ≥ 0; None unless the path has a batch normalization."""
+    reads: float | None = None
+    """Elements of the data input that each element of the weights' output is computed from, on
+    average: fan_in, less what zero padding takes away; None where it cannot be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +269,10 @@ class ModelMeasurements:
     """True when the data say what the model should answer; else targets are drawn."""
     gradient_check: GradientCheck | None = None
     """None when the model is large, its loss flat, or the difference unsettled."""
+    trainable_depth: dict[str, float | None] | None = None
+    """`predicted` number of layers that the initialization trains to, `low` … `high` with the
+    scatter of finite width (None: no end within reach), and `actual`; None where theory does not
+    cover the model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from service.domain.measurements import (
     TimeSteps,
 )
 from service.probing import operations
+from service.probing.gain_parts import gain_parts
 from service.probing.layering import Layer
 from service.probing.losses import Loss
 from service.probing.pooling import finite_mean, geometric_mean, pooled, quantile
@@ -113,6 +114,7 @@ def _layer(layer: Layer, seeds: list[Seed], frozen: frozenset[str]) -> LayerMeas
             abs_max=means.get("gradient.abs_max"),
             gain=means.get("gradient.gain"),
             gain_quantiles=_gain_quantiles(records),
+            gain_parts=gain_parts(means),
             zero_fraction=means.get("gradient.zero_fraction"),
             underflow_fraction_fp16=means.get("gradient.underflow_fraction_fp16"),
             nonfinite_count=sum(record.nonfinite_gradient for record in records),
@@ -120,6 +122,11 @@ def _layer(layer: Layer, seeds: list[Seed], frozen: frozenset[str]) -> LayerMeas
         parameters=tuple(_parameter(name, seeds, name in frozen) for name in layer.parameters),
         spread=spread,
         time_steps=_time_steps(records),
+        nonlinearity_args=layer.arguments,
+        path=layer.chain.kinds if layer.chain else (),
+        input_rms=means.get("input.rms"),
+        input_std=means.get("input.std"),
+        reads=layer.chain.reads if layer.chain else None,
     )
 
 
