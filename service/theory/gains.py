@@ -69,31 +69,26 @@ def batch_norm_gain(phi: Nonlinearity) -> float:
     return math.sqrt(mean_square_derivative(phi, 1.0) / variance)
 
 
+def batch_norm_linear_gain(samples: int) -> float:
+    """√((B-2)/(B-3)) of BatchNorm(W·) over B > 3 normal samples: two directions are projected out
+    of B, and 1/σ̂² is B/(B-3) on average."""
+    return math.sqrt((samples - 2.0) / (samples - 3.0))
+
+
+def residual_gain(branch_gain: float) -> float:
+    """√(1+a²) of x + f(x), f's gain being a and its weights independent: (1+a²)^(L/2) over L."""
+    return math.hypot(1.0, branch_gain)
+
+
+def pre_norm_residual_gain(blocks: int, branch_gain: float = 1.0) -> float:
+    """√(1+L·a²) of L blocks x + f(norm(x)) together, the stream starting at unit scale: block l
+    passes 1 + a²/(1+a²·l), since the stream it is normalised from has grown to that."""
+    return math.sqrt(1.0 + blocks * branch_gain**2)
+
+
 def layer_norm_gain(phi: Nonlinearity) -> float:
     """√(E[φ'²]/E[φ²]) of φ(LayerNorm(W·)), wide layer."""
     return math.sqrt(mean_square_derivative(phi, 1.0) / mean_square(phi, 1.0))
-
-
-def predicted_gain(
-    name: str | None,
-    *,
-    weight_rms: float,
-    fan_in: int,
-    input_rms: float,
-    bias_rms: float = 0.0,
-    negative_slope: float = 0.01,
-) -> float | None:
-    """‖W^T(φ'(z) ∘ g)‖ / ‖g‖ that theory expects of y = φ(z), z = W x + b.
-
-    gain² = fan_in·rms(W)² E[φ'(√q z)²] with q = fan_in·rms(W)²·rms(x)² + rms(b)². Holds for
-    linear layers and, edges aside, for convolutions; None for an activation not covered.
-    """
-    phi = nonlinearity(name, negative_slope=negative_slope)
-    if phi is None:
-        return None
-    weight_variance = fan_in * weight_rms**2
-    q = weight_variance * input_rms**2 + bias_rms**2
-    return math.sqrt(weight_variance * mean_square_derivative(phi, q))
 
 
 def _critical_bias_variance(phi: Nonlinearity, q: float) -> float:
@@ -114,7 +109,8 @@ def _half_stable(phi: Nonlinearity) -> CriticalPoint | None:
 
 def _small_signal(phi: Nonlinearity) -> CriticalPoint | None:
     tiny = 1e-12
-    squared_slope = 0.5 * (phi.derivative(tiny) ** 2 + phi.derivative(-tiny) ** 2)
+    squared = phi.square_derivative or (lambda x: phi.derivative(x) ** 2)
+    squared_slope = 0.5 * (squared(tiny) + squared(-tiny))
     if phi.value(0.0) != 0.0 or squared_slope < tiny:
         return None
     return CriticalPoint(1.0 / math.sqrt(squared_slope), 0.0, 0.0)

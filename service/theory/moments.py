@@ -31,23 +31,71 @@ def mean(phi: Nonlinearity, q: float) -> float:
 
 def mean_square(phi: Nonlinearity, q: float) -> float:
     """E[φ(√q z)²], q ≥ 0."""
-    return _expect(lambda _, x: phi.value(x) ** 2, phi.kinks, q)
+    square = _square(phi)
+    return _expect(lambda _, x: square(x), phi.kinks, q)
 
 
 def mean_square_derivative(phi: Nonlinearity, q: float) -> float:
     """E[φ'(√q z)²], q ≥ 0."""
-    return _expect(lambda _, x: phi.derivative(x) ** 2, phi.kinks, q)
+    square = _square_derivative(phi)
+    return _expect(lambda _, x: square(x), phi.kinks, q)
+
+
+def mean_fourth_derivative(phi: Nonlinearity, q: float) -> float:
+    """E[φ'(√q z)⁴], q ≥ 0; of a φ that draws noise E[φ'²], a bound where |φ'| ≤ 1."""
+    if phi.square_derivative is not None:
+        return mean_square_derivative(phi, q)
+    return _expect(lambda _, x: phi.derivative(x) ** 4, phi.kinks, q)
 
 
 def mean_square_slope(phi: Nonlinearity, q: float) -> float:
-    """d/dq E[φ(√q z)²] = E[φ(√q z) φ'(√q z) z] / √q, q > 0."""
+    """d/dq E[φ(√q z)²] = E[φ(√q z) φ'(√q z) z] / √q, q > 0; where φ jumps or draws noise
+    E[φ(√q z)² (z² - 1)] / 2q, the same by parts."""
+    if phi.square is not None or not phi.continuous:
+        square = _square(phi)
+        return _expect(lambda z, x: square(x) * (z * z - 1.0), phi.kinks, q) / (2.0 * q)
     return _expect(lambda z, x: z * phi.value(x) * phi.derivative(x), phi.kinks, q) / math.sqrt(q)
 
 
-def _expect(f: Callable[[float, float], float], kinks: tuple[float, ...], q: float) -> float:
-    """E[f(z, √q z)]."""
+def mean_product(phi: Nonlinearity, q: float, c: float) -> float:
+    """E[φ(u)φ(v)] for two inputs whose pre-activations are normal with variance q > 0 and
+    correlation c, 0 ≤ c < 1; noise is drawn for each by itself."""
+    return _expect_pair(phi.value, phi.kinks, q, c)
+
+
+def mean_product_derivative(phi: Nonlinearity, q: float, c: float) -> float:
+    """E[φ'(u)φ'(v)] for the same."""
+    return _expect_pair(phi.derivative, phi.kinks, q, c)
+
+
+def _square(phi: Nonlinearity) -> Callable[[float], float]:
+    return phi.square or (lambda x: phi.value(x) ** 2)
+
+
+def _square_derivative(phi: Nonlinearity) -> Callable[[float], float]:
+    return phi.square_derivative or (lambda x: phi.derivative(x) ** 2)
+
+
+def _expect_pair(
+    f: Callable[[float], float], kinks: tuple[float, ...], q: float, c: float
+) -> float:
+    """E[f(u)f(v)], u = √q·(√c·z + √(1-c)·z₁) and v the same with z₂: given z they are independent,
+    so it is E_z[E₁[f]²]."""
+    root, own = math.sqrt(q * c), math.sqrt(q * (1.0 - c))
+
+    def given(_: float, shared: float) -> float:
+        moved = tuple(kink - shared for kink in kinks)
+        return _expect(lambda _, x: f(shared + x), moved, own * own, shared) ** 2
+
+    return _expect(given, kinks, root * root)
+
+
+def _expect(
+    f: Callable[[float, float], float], kinks: tuple[float, ...], q: float, shift: float = 0.0
+) -> float:
+    """E[f(z, √q z)]; `shift`: of the origin, around which activations bend."""
     root = math.sqrt(q)
-    ends = _panel_ends(kinks, root)
+    ends = _panel_ends(kinks, root, shift)
     total = 0.0
     for low, high in pairwise(ends):
         half, middle = 0.5 * (high - low), 0.5 * (high + low)
@@ -57,10 +105,10 @@ def _expect(f: Callable[[float, float], float], kinks: tuple[float, ...], q: flo
     return total / math.sqrt(2.0 * math.pi)
 
 
-def _panel_ends(kinks: tuple[float, ...], root: float) -> list[float]:
+def _panel_ends(kinks: tuple[float, ...], root: float, shift: float) -> list[float]:
     ends = {sign * z for z in _BREAKS_IN_Z for sign in (-1.0, 1.0)}
     if root > 0:
-        bends = {sign * x for x in _BREAKS_IN_X for sign in (-1.0, 1.0)}
+        bends = {sign * x - shift for x in _BREAKS_IN_X for sign in (-1.0, 1.0)}
         ends |= {x / root for x in (*bends, *kinks) if abs(x) < _REACH * root}
     return sorted(ends)
 

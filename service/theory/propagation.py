@@ -8,13 +8,23 @@ the pre-activations.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from service.theory.moments import mean_square, mean_square_derivative, mean_square_slope
+from service.theory.moments import (
+    mean_fourth_derivative,
+    mean_product,
+    mean_product_derivative,
+    mean_square,
+    mean_square_derivative,
+    mean_square_slope,
+)
 from service.theory.nonlinearities import Nonlinearity
 
 _SMALLEST, _LARGEST = 1e-8, 1e12
 """Where the search for a fixed point ends: below counts as 0, above as divergence."""
+CRITICAL = 1e-9
+"""Distance of χ₁ from 1 within which it counts as 1."""
 _STEP = 1.3
 """Factor between neighbouring q of the search."""
 
@@ -62,6 +72,53 @@ def fixed_point(phi: Nonlinearity, weight_variance: float, bias_variance: float)
     return first_root(growth, 1.0, lowest) or 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """What two inputs have in common far down a network."""
+
+    fixed_point: float
+    """c*, 0 … 1: the correlation they tend to; 1: they become one."""
+    depth_scale: float
+    """ξ_c in layers: how fast they tend to it; inf at the critical point."""
+
+
+def correlation(
+    phi: Nonlinearity, q: float, weight_variance: float, bias_variance: float
+) -> Correlation:
+    """c* and ξ_c = 1/|ln χ_c| with χ_c = σ_w² E[φ'(u)φ'(v)] at c*, q > 0 being a fixed point.
+
+    c' = (σ_w² E[φ(u)φ(v)] + σ_b²)/q is a convex map of 0 … 1 with c' = 1 at c = 1 and slope χ₁
+    there: up to χ₁ = 1 every pair becomes one, beyond there is one other fixed point (Schoenholz
+    et al. 2017), which Newton's method reaches from 0 without passing it. Where χ₁ is not the
+    slope (φ jumps or draws noise) the pair never becomes one.
+    """
+    chi = chi_1(phi, q, weight_variance)
+    smooth = phi.continuous and phi.square is None
+    if smooth and chi <= 1.0 + CRITICAL:
+        return Correlation(1.0, depth_scale(chi) if abs(chi - 1.0) > CRITICAL else math.inf)
+
+    def gap(c: float) -> float:
+        image = weight_variance * mean_product(phi, q, c) + bias_variance
+        return image / q - c
+
+    def slope(c: float) -> float:
+        return weight_variance * mean_product_derivative(phi, q, c)
+
+    c = _falling_root(gap, slope)
+    return Correlation(c, depth_scale(slope(c)))
+
+
+def log_gain_variance(phi: Nonlinearity, q: float, widths: Sequence[int]) -> float:
+    """Variance over initializations of log ‖gain‖² through layers of these widths: ν·Σ1/n.
+
+    ν = 3κ - 1 with κ = E[φ'⁴]/E[φ'²]²: 5 for ReLU, 2 without activation (Hanin & Nica 2020,
+    arXiv:1812.05994). An upper bound for saturating activations, whose fluctuations of q work
+    against each other: at tanh's critical point 2/3 (Roberts, Yaida & Hanin 2022, §5.4).
+    """
+    flatness = mean_fourth_derivative(phi, q) / max(mean_square_derivative(phi, q) ** 2, 1e-300)
+    return (3.0 * flatness - 1.0) * math.fsum(1.0 / width for width in widths)
+
+
 def gradient_profile(
     phi: Nonlinearity, q: float, weight_variance: float, bias_variance: float, layers: int
 ) -> list[float]:
@@ -88,6 +145,21 @@ def first_root(f: Callable[[float], float], start: float, end: float) -> float |
             return _bisect(f, low, high, at_low)
         low, at_low = high, at_high
     return None
+
+
+def _falling_root(gap: Callable[[float], float], slope: Callable[[float], float]) -> float:
+    """The least c ≥ 0 with gap(c) = 0, for a convex gap that is ≥ 0 at 0; its slope is
+    slope(c) - 1."""
+    c = 0.0
+    for _ in range(100):
+        value, fall = gap(c), 1.0 - slope(c)
+        if fall <= 0.0 or value <= 1e-13:
+            break
+        step = value / fall
+        c = min(c + step, 1.0 - 1e-12)
+        if step < 1e-10:
+            break
+    return c
 
 
 def _bisect(f: Callable[[float], float], low: float, high: float, at_low: float) -> float:

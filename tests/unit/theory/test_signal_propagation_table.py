@@ -12,6 +12,7 @@ from service.theory.moments import mean_square_derivative
 from service.theory.nonlinearities import Nonlinearity, nonlinearity
 from service.theory.propagation import (
     chi_1,
+    correlation,
     depth_scale,
     fixed_point,
     gradient_profile,
@@ -37,6 +38,10 @@ def phi_of(row: dict[str, str]) -> Nonlinearity:
     return phi
 
 
+MARGINAL = 1e-3
+"""Distance of χ₁ from 1 within which the table's iteration of c crawls and holds an iterate."""
+
+
 def close(value: float) -> object:
     return pytest.approx(value, rel=1e-4, abs=1e-12)
 
@@ -59,3 +64,21 @@ def test_table(row: dict[str, str]) -> None:
     gains = gradient_profile(phi, weight * 1.0 + bias, weight, bias, 19)  # from unit inputs
     assert math.prod(gains) == pytest.approx(float(row["tot20"]), rel=1e-4)
     assert math.prod(gains) ** (1 / 19) == close(float(row["gm20"]))
+
+
+def settled(row: dict[str, str]) -> bool:
+    return row["cstar"] != "nan" and abs(float(row["chi1"]) - 1) > MARGINAL
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in rows() if settled(row)], ids=lambda row: f"{row['act']}-{row['init']}"
+)
+def test_correlation(row: dict[str, str]) -> None:
+    found = correlation(phi_of(row), float(row["qstar"]), float(row["sw2"]), float(row["sb2"]))
+    assert found.fixed_point == pytest.approx(float(row["cstar"]), rel=1e-4, abs=1e-6)
+    assert found.depth_scale == close(float(row["xi_c"]))
+
+
+def test_most_of_the_table_has_a_settled_correlation() -> None:
+    assert sum(settled(row) for row in rows()) >= 25
+    assert sum(settled(row) and float(row["cstar"]) < 0.99 for row in rows()) == 6
