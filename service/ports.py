@@ -165,10 +165,10 @@ class ProbeSession(Protocol):
     def measure(
         self, changes: tuple[Mapping[str, Any], ...] = (), *, after_steps: int = 0
     ) -> Measurements:
-        """Probe the model as changed. Raises ProbeFailure."""
+        """Probe the model as changed. Raises ChangeRefused, ProbeFailure."""
 
     def trial(self, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
-        """Train the model as changed for plan.trial_steps. Raises ProbeFailure."""
+        """Train the model as changed for plan.trial_steps. Raises ChangeRefused, ProbeFailure."""
 
     def export(self, changes: tuple[Mapping[str, Any], ...] = ()) -> bytes:
         """The weights as changed, a safetensors file. Raises ProbeFailure."""

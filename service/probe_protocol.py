@@ -81,6 +81,12 @@ class Exported(msgspec.Struct, tag="exported", frozen=True):
     peak_memory_mb: float | None = None
 
 
+class Refused(msgspec.Struct, tag="refused", frozen=True):
+    """The change that was asked for cannot be made; the session goes on."""
+
+    detail: str
+
+
 class Failed(msgspec.Struct, tag="failed", frozen=True):
     """The child could not do it; the session is over."""
 
@@ -90,7 +96,7 @@ class Failed(msgspec.Struct, tag="failed", frozen=True):
 
 
 Ask = Open | Measure | Train | Export
-Reply = Opened | Measured | Trained | Exported | Failed
+Reply = Opened | Measured | Trained | Exported | Refused | Failed
 
 _ask: msgspec.json.Decoder[Ask] = msgspec.json.Decoder(Ask)
 _reply: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)

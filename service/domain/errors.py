@@ -14,6 +14,7 @@ GraddxError
 ├── QueueFull
 ├── StorageFull
 ├── SandboxUnavailable
+├── ChangeRefused             a change that cannot be made to this model; the session goes on
 └── ProbeFailure              what a failed analysis carries
     ├── ModelRaised
     ├── NotDifferentiable
@@ -151,6 +152,13 @@ class SandboxUnavailable(GraddxError):
 
     code = "sandbox_unavailable"
     title = "Sandbox unavailable"
+
+
+class ChangeRefused(GraddxError):
+    """A change cannot be made to this model."""
+
+    code = "change_refused"
+    title = "Change refused"
 
 
 class ProbeFailure(GraddxError):

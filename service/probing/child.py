@@ -16,7 +16,12 @@ import torch
 
 from service import probe_protocol as protocol
 from service.domain.architecture import resolve
-from service.domain.errors import InternalError, ProbeFailure, ProbeOutOfMemory
+from service.domain.errors import (
+    ChangeRefused,
+    InternalError,
+    ProbeFailure,
+    ProbeOutOfMemory,
+)
 from service.domain.probe_plan import InputPlan, ProbePlan
 from service.probing.loaders.torchscript import plain_executor
 from service.probing.session import Session
@@ -42,6 +47,23 @@ SMALL_SPEC: dict[str, Any] = {
     ],
 }
 """What the warm-up builds."""
+_CHANGES_OF_THE_SMALL_MODELS: dict[str, tuple[dict[str, Any], ...]] = {
+    "conv": (
+        {"kind": "activation", "layers": ["conv"], "activation": "Tanh"},
+        {
+            "kind": "normalization",
+            "layers": [
+                {"after": "conv", "type": "GroupNorm", "args": {"num_groups": 1, "num_channels": 2}}
+            ],
+        },
+        {
+            "kind": "initializer",
+            "parameters": [{"parameter": "conv.weight", "initializer": "orthogonal_"}],
+        },
+    ),
+    "0": ({"kind": "residual", "layers": ["0"]},),
+}
+"""One edit of each kind, by the first layer's name."""
 
 
 def serve(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
@@ -57,6 +79,8 @@ def serve(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
                     reply: protocol.Reply = protocol.Opened(session.facts(), _peak_mb())
                 else:
                     reply = _do(session, ask, output_fd)
+            except ChangeRefused as refused:
+                reply = protocol.Refused(refused.detail)
             except (ProbeFailure, MemoryError, RuntimeError) as error:
                 failure = _as_failure(error)
                 _send(channel, protocol.Failed(failure.code, failure.detail))
@@ -96,6 +120,7 @@ def _whole_job(session: Session) -> None:
     facts = protocol.encode(protocol.Opened(session.facts()))
     measured = protocol.encode(protocol.Measured(session.measure()))
     settled = protocol.encode(protocol.Measured(session.measure(after_steps=1)))
+    session.measure(_CHANGES_OF_THE_SMALL_MODELS.get(session.layers[0].name, ()))
     trained = protocol.encode(protocol.Trained(session.trial()))
     session.export(io.BytesIO())
     for frame in (facts, measured, settled, trained):

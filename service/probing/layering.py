@@ -51,6 +51,10 @@ class Layer:
     """Dimension of `output` that counts units: 1 for convolutions, -1 otherwise."""
     arguments: dict[str, float] = field(default_factory=dict)
     """Of the nonlinearity, where it has any."""
+    nodes: tuple[fx.Node, ...] = ()
+    """Everything the layer computes, in order; the operation that reads its weights is `head`."""
+    head: fx.Node | None = None
+    """The (last) operation that reads the layer's weights."""
     chain: Chain | None = None
     """Its own path from `entry` to `output`, where that is a chain of parts."""
 
@@ -149,6 +153,8 @@ class _Cut:
                 depth=region.depth,
                 unit_dim=1 if region.op.startswith("conv") else -1,
                 arguments=shown.arguments,
+                nodes=tuple(region.nodes),
+                head=region.heads[-1] if region.heads else None,
             )
 
     def _weights_used(self, node: fx.Node) -> list[str]:
@@ -317,7 +323,7 @@ class _Cut:
             nonlinearity = operations.nonlinearity_of(node)
             if nonlinearity is not None:
                 flat = operations.flat_region(node, nonlinearity)
-                where = output if region.op == "rnn" else _tensor(node)
+                where = output if region.op == "rnn" else operations.first_tensor(node)
                 return _Shown(
                     normalization,
                     nonlinearity,
@@ -331,11 +337,6 @@ class _Cut:
 def _batch_size(graph: fx.Graph) -> int | None:
     shapes = [node.meta["shape"] for node in graph.nodes if node.op == "placeholder"]
     return next((shape[0] for shape in shapes if shape), None)
-
-
-def _tensor(node: fx.Node) -> fx.Node:
-    """The node itself, or the first of the tensors it answers with."""
-    return node if "shape" in node.meta else next(iter(node.users))
 
 
 def _until(nodes: Iterable[fx.Node], last: fx.Node) -> Iterable[fx.Node]:

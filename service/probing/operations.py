@@ -101,6 +101,11 @@ _LOOKED_THROUGH = _MOVES | {"_to_copy", "getitem", "select"}
 _SELU_SCALE = 1.0507009873554805
 
 
+def first_tensor(node: fx.Node) -> fx.Node:
+    """The node itself, or the first of the tensors it answers with."""
+    return node if "shape" in node.meta else next(iter(node.users))
+
+
 def is_result(node: fx.Node) -> bool:
     """Whether a node is a tensor that its operation is for: not the indices of a pool or the
     statistics of a normalization, which come second."""

@@ -209,7 +209,7 @@ class Observed:
         copies: dict[fx.Node, fx.Node] = {}
         self._graph = fx.Graph()
         self._graph.output(self._graph.graph_copy(recording.module.graph, copies))
-        self._root = _sharing(recording.module)
+        self._root = sharing(recording.module)
         self.watch.follow(layers, _inputs_from_outputs(layers))
         for layer in layers:
             self._tap_layer(layer, copies)
@@ -298,7 +298,7 @@ class Observed:
             return self._graph.call_module(f"_tap_{name}", (node,))
 
 
-def _sharing(module: nn.Module) -> nn.Module:
+def sharing(module: nn.Module) -> nn.Module:
     """A module with the same children, parameters and buffers: a copy would copy the tensors."""
     root = nn.Module()
     for name, child in module.named_children():

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import IO, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from service.domain.architecture import Architecture
-from service.domain.errors import InternalError, ModelRaised, NotDifferentiable, Untraceable
+from service.domain.errors import (
+    ChangeRefused,
+    InternalError,
+    ModelRaised,
+    NotDifferentiable,
+    Untraceable,
+)
 from service.domain.measurements import (
     GradientCheck,
     InputStatistics,
@@ -21,8 +28,9 @@ from service.domain.measurements import (
 from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
 from service.probing import export, trial
 from service.probing.batch_norm import batch_normalizations
-from service.probing.budget import fit
+from service.probing.budget import Fitted, fit
 from service.probing.data import Data, read, read_weights
+from service.probing.edits import edited
 from service.probing.feed import Feed
 from service.probing.fidelity import is_faithful
 from service.probing.gradient_check import GradientProbe, check
@@ -53,25 +61,26 @@ class Session:
         *,
         memory_mb: int | None = None,
         data: Data | None = None,
+        fitted: Fitted | None = None,
     ) -> None:
         """Record and time a micro-batch, fit the plan to budget and memory (MiB; None: no
-        bound), record the model at the batch size that came out. Batches are rows of `data`, or
-        drawn as the plan says."""
+        bound) unless it is `fitted`, record the model at the batch size that came out. Batches
+        are rows of `data`, or drawn as the plan says."""
         self.model = model
         self.dtype = getattr(torch, plan.precision)
         self.start = {name: value.detach().clone() for name, value in self._state().items()}
         self.feed = Feed(plan, self.dtype, data)
-        fitted = fit(*micro_batch(model, self.feed), memory_mb)
+        fitted = fitted or fit(*micro_batch(model, self.feed), memory_mb)
         self.plan, self.batch_size, self.cuts = fitted.plan, fitted.batch_size, fitted.notes
         inputs = self.feed.inputs(self.batch_size, 0, 0)
         self.recording = model.record(inputs)
         self.layers = layers_of(self.recording.module.graph, model.parameters)
         self.loss, self.output_shape = self._choose_loss(inputs)
         batches = (self.batch(0, number) for number in range(self.plan.batches))
-        # What a spec can say has no branches.
-        self.recorded = model.format == "spec" or is_faithful(
-            model, self.recording, batches, self.loss
-        )
+        # What a spec can say has no branches, nor has a graph that was recorded before.
+        straight = model.format == "spec" or isinstance(model.module, fx.GraphModule)
+        self.recorded = straight or is_faithful(model, self.recording, batches, self.loss)
+        self._last_changed: tuple[str, Session] | None = None
         self.batch_norms = batch_normalizations(self.recording.module.graph, self.layers)
         self.inputs = () if data is None else self._input_statistics(data)
         self.gradient_check: GradientCheck | None = None
@@ -122,8 +131,11 @@ class Session:
     def measure(
         self, changes: tuple[Mapping[str, Any], ...] = (), *, after_steps: int = 0
     ) -> Measurements:
-        """Seeds × batches; `after_steps` optimizer steps are taken first, and taken back."""
-        _refuse(changes)
+        """Seeds × batches; `after_steps` optimizer steps are taken first, and taken back.
+
+        Raises ChangeRefused when the changes cannot be made."""
+        if changes:
+            return self.changed(changes).measure(after_steps=after_steps)
         observed = Observed(self.recording, self.layers)
         seeds = []
         try:
@@ -132,7 +144,7 @@ class Session:
                 self._settle(index, after_steps)
                 seeds.append(self._measure_seed(observed, index))
         finally:
-            self.reset()
+            self.restore()
         measured = summed_up(seeds, self.loss, self.output_shape, self.model.frozen)
         return replace(
             measured,
@@ -151,22 +163,52 @@ class Session:
         )
 
     def trial(self, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
-        """The short trainings."""
-        _refuse(changes)
-        return trial.run(
-            self,
-            self.plan,
-            self.plan.inputs,
-            self.loss,
-            batch_size=self.batch_size,
-            dtype=self.dtype,
-            data=self.feed.data,
-        )
+        """The short trainings. Raises ChangeRefused when the changes cannot be made."""
+        if changes:
+            return self.changed(changes).trial()
+        try:
+            return trial.run(
+                self,
+                self.plan,
+                self.plan.inputs,
+                self.loss,
+                batch_size=self.batch_size,
+                dtype=self.dtype,
+                data=self.feed.data,
+            )
+        finally:
+            self.restore()
 
     def export(self, file: IO[bytes], changes: tuple[Mapping[str, Any], ...] = ()) -> int:
-        """Write the weights as a safetensors file; returns its size in bytes."""
-        _refuse(changes)
-        return export.write(file, self._state())
+        """Write the weights as a safetensors file; returns its size in bytes. Raises
+        ChangeRefused when the changes cannot be made."""
+        if changes:
+            return self.changed(changes).export(file)
+        try:
+            self.reset()
+            return export.write(file, self._state())
+        finally:
+            self.restore()
+
+    def changed(self, changes: tuple[Mapping[str, Any], ...]) -> Session:
+        """The model as changed, its parameters shared with this one; the last one is kept."""
+        key = json.dumps(changes, sort_keys=True, default=dict)
+        if self._last_changed is None or self._last_changed[0] != key:
+            if not self.recorded:
+                raise ChangeRefused("the model's path depends on its data: it cannot be edited")
+            self._last_changed = None
+            self._last_changed = (key, self._edited(changes))
+        return self._last_changed[1]
+
+    def _edited(self, changes: tuple[Mapping[str, Any], ...]) -> Session:
+        fitted = Fitted(self.plan, self.batch_size, ())
+        try:
+            model = edited(self.model, self.recording, self.layers, changes)
+            return Session(model, self.plan, data=self.feed.data, fitted=fitted)
+        except (ModelRaised, NotDifferentiable, Untraceable) as error:
+            raise ChangeRefused(f"the model as changed does not run: {error.detail}") from error
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ChangeRefused(first_lines(error)) from error
 
     @property
     def parameters(self) -> Mapping[str, Tensor]:
@@ -185,8 +227,12 @@ class Session:
             return output
         return primary_output(self.model.module(*inputs))
 
-    @torch.no_grad()
     def reset(self) -> None:
+        """Parameters and buffers as the first seed has them."""
+        self._initialize(0)
+
+    @torch.no_grad()
+    def restore(self) -> None:
         """Parameters and buffers as they came."""
         for name, value in self._state().items():
             value.copy_(self.start[name])
@@ -200,9 +246,10 @@ class Session:
 
     @torch.no_grad()
     def _initialize(self, seed: int) -> None:
-        """Seed 0 is the model as opened; others are fresh initializations, where there are any."""
-        self.reset()
-        if seed == 0 or self.model.fresh is None:
+        """Seed 0 is the model as opened, unless a change draws it anew; others are fresh
+        initializations, where there are any."""
+        self.restore()
+        if self.model.fresh is None or (seed == 0 and not self.model.redrawn):
             return
         torch.manual_seed(self.plan.seed + seed)
         for name, value in self.model.fresh().items():
@@ -327,8 +374,3 @@ def _with_inputs(plan: ProbePlan, architecture: Architecture) -> ProbePlan:
         architecture.input_shape, architecture.input_dtype, high=architecture.input_high
     )
     return replace(plan, inputs=(given,))
-
-
-def _refuse(changes: tuple[Mapping[str, Any], ...]) -> None:
-    if changes:
-        raise InternalError("changes are not yet supported")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from service.domain.errors import (
     PROBE_FAILURES,
+    ChangeRefused,
     InternalError,
     ProbeCrashed,
     ProbeFailure,
@@ -29,6 +30,7 @@ from service.probe_protocol import (
     Measured,
     Open,
     Opened,
+    Refused,
     Reply,
     Train,
     Trained,
@@ -113,6 +115,8 @@ class ChildSession:
             raise self._end(failure) from failure.__cause__
         if isinstance(reply, Failed):
             raise self._end(_told(reply, self._limits.detail_chars))
+        if isinstance(reply, Refused) and not isinstance(message, Open):
+            raise ChangeRefused(_shown(reply.detail, self._limits.detail_chars))
         if not isinstance(reply, expected):
             raise self._end(ProbeCrashed("the probe's process answered out of turn"))
         self._note_memory(reply.peak_memory_mb)
@@ -195,5 +199,10 @@ def _told(reply: Failed, most_chars: int) -> ProbeFailure:
     failure = PROBE_FAILURES.get(reply.code)
     if failure is None:
         return ProbeCrashed("the probe's process answered nonsense")
-    shown = "".join(character if character.isprintable() else " " for character in reply.detail)
-    return failure(" ".join(shown.split())[:most_chars])
+    return failure(_shown(reply.detail, most_chars))
+
+
+def _shown(detail: str, most_chars: int) -> str:
+    """A text of the child's that is safe to show."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in detail)
+    return " ".join(printable.split())[:most_chars]

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from service.domain.architecture import resolve
+from service.domain.errors import ChangeRefused
 from service.domain.findings import Finding
 from service.domain.model_source import ArtifactSource, SpecSource
 from service.domain.probe_plan import InputPlan, ProbePlan
@@ -169,3 +170,19 @@ def test_same_request_same_answer(prober: ZygoteProber) -> None:
     assert first.diagnosis == second.diagnosis
     other = spec_report(prober, mlp_spec(5, 32, "Tanh"), seed=4)
     assert other.layers != first.layers
+
+
+def test_changes_cross_the_wall_and_a_refused_one_leaves_the_session_alive(
+    prober: ZygoteProber,
+) -> None:
+    spec = mlp_spec(4, 32, "Sigmoid")
+    layers = [f"fc{index}" for index in range(1, 5)]
+    with prober.open(SpecSource(resolve(spec)), ProbePlan()) as session:
+        before = session.measure()
+        changed = session.measure(({"kind": "activation", "layers": layers, "activation": "ReLU"},))
+        with pytest.raises(ChangeRefused, match="no layer 'fc9'"):
+            session.measure(({"kind": "activation", "layers": ["fc9"], "activation": "ReLU"},))
+        again = session.measure()
+    assert again == before
+    assert {one.nonlinearity for one in changed.layers[:4]} == {"relu"}
+    assert (changed.model.total_gain or 0.0) > 10 * (before.model.total_gain or 1.0)

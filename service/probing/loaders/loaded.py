@@ -29,6 +29,8 @@ class LoadedModel:
     fresh: Callable[[], dict[str, Tensor]] | None = None
     """Draws another initialization from torch's generator: values by parameter name; None where
     the file fixes them."""
+    redrawn: bool = False
+    """True when a change draws parameters anew: then even the first seed is a fresh one."""
 
     def record(self, inputs: tuple[Tensor, ...]) -> Recording:
         """The graph of one forward pass. Raises ModelRaised, NotDifferentiable."""
