@@ -18,6 +18,7 @@ from service.domain.report import Cost, Report
 from service.domain.request import AnalysisRequest
 from service.ports import Prober, ProbeSession
 from service.recommendation.recommend import recommend
+from service.theory.prediction import with_predictions
 
 SETTLING_STEPS = 2
 """Optimizer steps before a second look: the first moves a zero-initialised last layer or branch,
@@ -36,7 +37,7 @@ def analyse(
     with watch.stage(Stage.LOAD), prober.open(source, plan) as session:
         facts = session.facts
         with watch.stage(Stage.PROBE):
-            measurements = session.measure()
+            measurements = with_predictions(session.measure())
         with watch.stage(Stage.DIAGNOSE):
             diagnosis, settled = _static(request, session, measurements)
         trial: Trial | None = None

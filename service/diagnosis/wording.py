@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from service.diagnosis import thresholds
-from service.domain.measurements import LayerMeasurements, ParameterStatistics
+from service.domain.measurements import LayerMeasurements, Measurements, ParameterStatistics
 
 NAMES = {
     "relu": "ReLU",
@@ -64,6 +64,21 @@ def gain_causes(layers: Sequence[LayerMeasurements]) -> Iterator[str]:
         mean = math.exp(sum(logs) / len(logs))
         what = nonlinearity(group[0]) + (f" with {kind[1]}" if kind[1] else "")
         yield f"{what} at {span(group)} passes {times(mean)}{' each' if len(group) > 1 else ''}."
+
+
+def reach(measured: Measurements) -> str:
+    """A sentence, after a space, when theory says that the stack is deeper than its initialization
+    trains to; else nothing."""
+    depth = measured.model.trainable_depth or {}
+    predicted, low, high = (depth.get(name) for name in ("predicted", "low", "high"))
+    actual = depth.get("actual")
+    if predicted is None or low is None or actual is None or predicted >= actual:
+        return ""
+    span = f"{low:.0f} to {high:.0f}" if high is not None else f"{low:.0f} or more"
+    return (
+        f" By theory this choice trains to about {predicted:.0f} layers ({span} over "
+        f"initializations); you have {actual:.0f}."
+    )
 
 
 def default_initialization(layers: Sequence[LayerMeasurements]) -> Iterator[str]:

@@ -115,8 +115,9 @@ def log_gain_variance(phi: Nonlinearity, q: float, widths: Sequence[int]) -> flo
     arXiv:1812.05994). An upper bound for saturating activations, whose fluctuations of q work
     against each other: at tanh's critical point 2/3 (Roberts, Yaida & Hanin 2022, §5.4).
     """
-    flatness = mean_fourth_derivative(phi, q) / max(mean_square_derivative(phi, q) ** 2, 1e-300)
-    return (3.0 * flatness - 1.0) * math.fsum(1.0 / width for width in widths)
+    squared = mean_square_derivative(phi, q)
+    flatness = mean_fourth_derivative(phi, q) / squared**2 if squared**2 > 0.0 else 1.0
+    return (3.0 * max(flatness, 1.0) - 1.0) * math.fsum(1.0 / width for width in widths)
 
 
 def gradient_profile(

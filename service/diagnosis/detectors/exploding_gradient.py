@@ -8,6 +8,7 @@ from service.diagnosis.profile import (
     Decades,
     gradient_growth,
     growth_in_time,
+    growth_over_steps,
     signal_growth,
 )
 from service.domain.measurements import LayerMeasurements, Measurements
@@ -18,7 +19,8 @@ class ExplodingGradient:
     ### What it sees
     Three growths, in decades, median over the initializations: of the gradient from the last
     layer to the one where it is largest; the part of it that growing activations do not explain
-    (the chaotic phase); and the growth inside each recurrent layer over its time steps.
+    (the chaotic phase); and the growth inside each recurrent layer over its time steps, of a
+    gradient that stands at the last one (geometric mean over the initializations).
 
     ### Why it matters
     A step that suits the last layers throws the first ones away. When activations grow by the same
@@ -26,7 +28,8 @@ class ExplodingGradient:
     rescales helps, because neighbouring inputs have unrelated gradients.
 
     ### Evidence
-    `kind` (scale, chaos or time), `decades` with its range over seeds, `activation_decades`.
+    `kind` (scale, chaos or time), `decades` with its range over seeds, `activation_decades`,
+    `trainable_depth` where theory covers the stack.
 
     ### Known false alarms
     Batch normalization at initialization explodes mildly (√1.467 a layer for ReLU) and trains up
@@ -74,13 +77,17 @@ class ExplodingGradient:
         return self._judge(case.measured, "chaos", excess, thresholds.EXCESS_GROWTH, detail)
 
     def _in_time(self, measured: Measurements, layer: LayerMeasurements) -> Reading:
-        growth = growth_in_time(measured, layer)
+        growth, limits = growth_in_time(measured, layer), thresholds.TIME_GROWTH
+        if layer.time_steps is not None:
+            of_memory = growth_over_steps(layer.time_steps.memory)
+            if of_memory is not None:
+                growth, limits = Decades(of_memory, of_memory, of_memory), thresholds.STEP_GROWTH
         if growth is None:
             return QUIET
         steps = layer.output_shape[1] if len(layer.output_shape) > 2 else None
         over = f" over {steps} time steps" if steps else ""
         detail = f"the gradient grows {wording.power(growth.median)}-fold in {layer.name}{over}."
-        return self._judge(measured, "time", growth, thresholds.TIME_GROWTH, detail, layer)
+        return self._judge(measured, "time", growth, limits, detail, layer)
 
     def _judge(
         self,
@@ -103,7 +110,8 @@ class ExplodingGradient:
             warning,
             f"{detail} That is {growth.median:.1f} decades ({growth.low:.1f} to "
             f"{growth.high:.1f} over initializations); training is at risk from "
-            f"{limits.warning} and fails from about {limits.error}.",
+            f"{limits.warning} and fails from about {limits.error}."
+            f"{'' if layer else wording.reach(measured)}",
             layers=[layer] if layer else growing or [_peak(measured)],
             evidence={
                 "kind": kind,
@@ -112,6 +120,7 @@ class ExplodingGradient:
                 "decades_high": growth.high,
                 "activation_decades": signal.median if signal else None,
                 "threshold": limits.warning,
+                "trainable_depth": measured.model.trainable_depth,
             },
             causes=list(wording.gain_causes([layer] if layer else growing)),
         )

@@ -23,7 +23,7 @@ class VanishingGradient:
 
     ### Evidence
     `decades` (median, low, high over seeds), `share` of the gradient that arrives, `per_layer`
-    factor, `weight_gradient_decades`: in a bias-free ReLU network ⟨W, ∂loss/∂W⟩ is the same for
+    factor, `trainable_depth` where theory covers the stack, `weight_gradient_decades`: in a bias-free ReLU network ⟨W, ∂loss/∂W⟩ is the same for
     every layer, so weight gradients alone can look flat while the signal dies.
 
     ### Known false alarms
@@ -58,7 +58,7 @@ class VanishingGradient:
             warning,
             f"{_arrival(starved, best, fall.median, rate)} That is {fall.median:.1f} decades "
             f"({fall.low:.1f} to {fall.high:.1f} over initializations); training is at risk from "
-            f"{limits.warning} and fails from about {limits.error}.",
+            f"{limits.warning} and fails from about {limits.error}.{wording.reach(case.measured)}",
             layers=starved,
             evidence={
                 "decades": fall.median,
@@ -69,6 +69,7 @@ class VanishingGradient:
                 "largest_drop": largest_drop(case.flow),
                 "weight_gradient_decades": _weight_gradient_span(case),
                 "threshold": limits.warning,
+                "trainable_depth": case.measured.model.trainable_depth,
                 "after_steps": case.flow.after_steps,
             },
             causes=[
