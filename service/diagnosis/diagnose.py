@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from service.diagnosis import thresholds
 from service.diagnosis.detector import Case, Reading
 from service.diagnosis.detectors import ALL_DETECTORS
+from service.diagnosis.doubt import doubt
 from service.diagnosis.outcome import OPTIMIZERS, learned_by, outcome
 from service.diagnosis.profile import gradient_fall
 from service.diagnosis.verdict import revised, static_belief
@@ -35,7 +36,7 @@ def diagnose(
     """
     case = Case(measurements, plan, settled, trial)
     told, suppressed = _read(case, ignore)
-    belief = static_belief(told, plan.optimizer, measurements.layers)
+    belief = static_belief(told, plan.optimizer, doubt(measurements))
     result = outcome(trial)
     if result is not None:
         belief = revised(belief, result)

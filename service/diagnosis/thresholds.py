@@ -39,6 +39,57 @@ TIME_GROWTH = Limits(warning=2.0, warning_width=0.3, error=3.5, error_width=0.4)
 al. 2013). Healthy labelled networks stay under 1; a 64-step LSTM at 2.6 is mixed, a 64-step
 RNN at 11 sick."""
 
+STEP_GROWTH = Limits(warning=1.0, warning_width=0.2, error=4.3, error_width=0.3)
+"""Decades that a gradient from the last output grows on its way to the inputs of earlier steps.
+Over 8 to 64 steps, healthy labelled recurrent networks reach 0.5, mixed ones 0.6 to 4.0, and those
+of 4.7 and 11.7 are sick."""
+
+MEMORY_FALL = Limits(warning=4.0, warning_width=0.4)
+"""Decades that a gradient falls from the input of the step that gets most of it to that of the
+first. Labelled recurrent networks over 8 to 64 steps: healthy ones lose up to 3.9, and of 27 that
+lose more all are mixed but one, over 8 steps."""
+MEMORY_CEILING = 0.95
+"""Probability of being at risk however far it falls: see there."""
+LONG_SEQUENCE = 24
+"""Time steps from which a recurrent layer is doubted although its gradients arrive: over 32 and 64
+steps most labelled networks are mixed whatever their initialization, over 8 and 16 few are."""
+STACKED_FALL = 2.5
+"""Decades that the gradient falls inside a recurrent layer, from its outputs to its inputs, from
+which it is doubted: stacked layers are one layer here, and what fades between them shows in nothing
+else. Healthy labelled networks lose up to 2.1, those that lose 3.6 and 4.8 fail."""
+
+INPUT_LARGE = Limits(warning=2.0, warning_width=0.25)
+"""log₁₀ of the inputs' root mean square. Times 30 all of three plain networks train on the digits,
+times 100 one fails with SGD, times 1000 all do; for this and the next three see
+`python -m benchmarks.input_scale`."""
+INPUT_SMALL = Limits(warning=1.5, warning_width=0.12)
+"""-log₁₀ of the inputs' root mean square. A tenth trains, a hundredth fails with SGD."""
+INPUT_OFFSET = Limits(warning=0.9, warning_width=0.08)
+"""log₁₀ of |mean| / standard deviation, median over the features. 4 trains, 14 goes half-way, 43
+fails with SGD and Adam."""
+INPUT_SPREAD = Limits(warning=1.6, warning_width=0.12)
+"""log₁₀ of the largest feature over the lower quartile. 16 trains, 100 fails with SGD."""
+
+NOISE_WORTH_TELLING = 10.0
+"""tr(Σ) / ‖μ‖² of a batch's gradient from which an info is given: a tenth of a step's squared
+length is signal (McCandlish et al. 2018: the batch is a tenth of the noise scale)."""
+NOISE_WARNING = 100.0
+"""… a warning: a hundredth."""
+USUAL_BATCH = 32
+"""Samples from which a batch is not called small."""
+
+UNDERFLOW_WORTH_TELLING = 0.05
+"""Share of a layer's gradient elements that float16 rounds to zero: 5 % of a speech model's were
+lost, and it did not train as well (Micikevicius et al. 2018, section 3)."""
+
+FEW_VALUES = 8
+"""Values under which batch statistics are mostly noise: the squared gradient grows by (B-2)/(B-3)
+a layer, 1.2 at 8; ImageNet error rises by 1.2 % at 8 samples, 3.7 % at 4 (Wu & He 2018)."""
+
+CHECK_FAILED = 0.05
+"""Relative error of autograd's slope against a two-sided difference. Float32 leaves 1e-2 at most on
+healthy networks, and whatever exceeds this is measured again in float64, where 1e-5 is left."""
+
 DISTINCTION_LOSS = Limits(
     warning=4.5, warning_width=0.3, error=6.0, error_width=0.2, error_ceiling=0.4
 )
@@ -108,13 +159,33 @@ PLAIN_DEPTH = 40
 """Weight layers in a row, with no skip connection, from which the statistics of step 0 no longer
 tell for sure: of the labelled plain networks of depth 50 without a finding only a quarter is
 healthy."""
-PLAIN_DEPTH_DOUBT = 0.2
-"""Probability that such a network is at risk although no detector objects: enough to ask for a
-short training, not enough to say so without one."""
-RECURRENT_DOUBT = 0.15
-"""Probability that a recurrent model is at risk although no detector objects: gradients are
-measured over all time steps together, where the last ones hide that the first get nothing. Over 8
-steps all labelled recurrent networks are healthy, over 64 most are mixed."""
+PLAIN_DEPTH_DOUBT = (0.0, 0.2)
+"""Probability that such a network does not train, and that it is at least at risk, although no
+detector objects: enough to ask for a short training, not enough to say so without one."""
+RECURRENT_DOUBT = (0.05, 0.15)
+"""The same for a recurrent model: gradients are measured over all time steps together, where the
+last ones hide that the first get nothing. Over 8 steps nearly all labelled recurrent networks with
+usual weights are healthy, over 64 most are mixed."""
+NARROW = 3
+"""Numbers per sample, at a layer that everything passes through, up to which it is doubted whether
+more than as many can be told from them."""
+NARROW_DOUBT = (0.15, 0.45)
+"""The same for a model that squeezes each sample into `NARROW` numbers or fewer. Of the labelled
+networks with such a bottleneck none is healthy; those of one unit are mostly sick."""
+SPARSE = 0.8
+"""Share of zeros in a layer's output from which most of what it could say is lost: dropout of 0.8,
+or of 0.6 after ReLU. Each mask hides another part, which gradients over depth do not show
+(Schoenholz et al. 2017, §5: dropout bounds the depth that signals reach)."""
+SPARSE_DOUBT = (0.1, 0.3)
+"""The same for a model with such a layer."""
+
+UPDATE_RATIO_WORTH_TELLING = (1e-4, 1e-2)
+"""Range of ‖change by the first step‖ / ‖weight‖, median over the layers, within which training
+starts well: at 3e-3 eleven of twelve small networks trained in 400 steps, at either end half to two
+thirds (`python -m benchmarks.update_ratio`)."""
+UPDATE_RATIO_WARNING = (1e-5, 1.0)
+"""Range outside which it is a warning: of 73 trainings below none learned in 400 steps, of 35
+above two."""
 
 SURE = 0.9
 """Confidence of the static verdict from which no short training is asked for."""

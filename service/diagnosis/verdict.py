@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.diagnosis import thresholds
 from service.diagnosis.detector import Reading
+from service.diagnosis.doubt import Doubt
 from service.diagnosis.outcome import LIKELIHOOD, Outcome
-from service.diagnosis.profile import RECURRENT
 from service.domain.findings import Verdict
-from service.domain.measurements import LayerMeasurements
 from service.domain.probe_plan import OptimizerPlan
 
 UNSEEN = (0.003, 0.015, 0.003)
 """Probability left to unhealthy, at_risk and healthy whatever the detectors say: of 180 labelled
 feed-forward networks judged healthy with the highest confidence 4 were mixed and none sick; of 60
 judged unhealthy none was healthy."""
+SURE = Doubt()
 CONDEMNED = 0.4
 """Probability from which unhealthy is said even where at_risk is likelier: letting a sick model
 through costs more than failing one that only Adam trains."""
@@ -50,29 +49,19 @@ class Belief:
 def static_belief(
     readings: Sequence[Reading],
     optimizer: OptimizerPlan | None,
-    layers: Sequence[LayerMeasurements] = (),
+    doubt: Doubt = SURE,
 ) -> Belief:
     """What the detectors say together: the worst of them counts.
 
     At risk means that SGD fails and Adam trains, or both half-way. So when SGD is the one
-    optimizer named, what puts training at risk keeps it from training. Very deep plain stacks and
-    recurrent layers are doubted whatever the detectors say.
+    optimizer named, what puts training at risk keeps it from training.
     """
     error = max((reading.error for reading in readings), default=0.0)
     warning = max((reading.warning for reading in readings), default=0.0)
-    warning = max(warning, _doubt(layers))
+    error, warning = max(error, doubt.error), max(warning, doubt.warning)
     if optimizer is not None and optimizer.name == "sgd":
         error = warning
     return _belief(error, warning - error, 1.0 - warning)
-
-
-def _doubt(layers: Sequence[LayerMeasurements]) -> float:
-    """Probability of being at risk that no detector could see."""
-    if any(layer.op in RECURRENT for layer in layers):
-        return thresholds.RECURRENT_DOUBT
-    # Concatenations (DenseNet) pass for one row as well: that costs a short training.
-    row = all(layer.depth == layer.index + 1 and not layer.residual for layer in layers)
-    return thresholds.PLAIN_DEPTH_DOUBT if row and len(layers) >= thresholds.PLAIN_DEPTH else 0.0
 
 
 def revised(prior: Belief, outcome: Outcome) -> Belief:

@@ -1,0 +1,56 @@
+"""Where the statistics of step 0 cannot tell for sure, whatever the detectors say.
+
+A doubt makes no finding: it asks for a short training, and leaves room for what that training says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from service.diagnosis import thresholds
+from service.diagnosis.profile import RECURRENT
+from service.domain.measurements import LayerMeasurements, Measurements
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """How probable it is that a model fails although no detector objects."""
+
+    error: float = 0.0
+    """That it does not train, 0 … 1."""
+    warning: float = 0.0
+    """That training is at least at risk, 0 … 1, ≥ `error`."""
+
+
+def doubt(measured: Measurements) -> Doubt:
+    """The largest of all doubts."""
+    found = [Doubt(*pair) for pair in _doubts(measured)]
+    return max(found, key=lambda each: each.warning, default=Doubt())
+
+
+def _doubts(measured: Measurements) -> Iterator[tuple[float, float]]:
+    layers = measured.layers
+    if any(layer.op in RECURRENT for layer in layers):
+        yield thresholds.RECURRENT_DOUBT
+    # Concatenations (DenseNet) pass for one row as well: that costs a short training.
+    row = all(layer.depth == layer.index + 1 and not layer.residual for layer in layers)
+    if row and len(layers) >= thresholds.PLAIN_DEPTH:
+        yield thresholds.PLAIN_DEPTH_DOUBT
+    if row and _is_narrow(measured):
+        yield thresholds.NARROW_DOUBT
+    if any(_is_sparse(layer) for layer in layers[:-1]):
+        yield thresholds.SPARSE_DOUBT
+
+
+def _is_narrow(measured: Measurements) -> bool:
+    """Everything passes through a layer of few numbers per sample, fewer than are asked back."""
+    inner = [math.prod(layer.output_shape[1:]) for layer in measured.layers[:-1]]
+    asked = math.prod(measured.model.output_shape[1:])
+    return bool(inner) and min(inner) <= min(thresholds.NARROW, asked - 1)
+
+
+def _is_sparse(layer: LayerMeasurements) -> bool:
+    zeros = layer.activation.zero_fraction
+    return zeros is not None and zeros >= thresholds.SPARSE
