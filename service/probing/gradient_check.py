@@ -50,7 +50,8 @@ class GradientProbe:
     @torch.no_grad()
     def value(self) -> float:
         """f(θ)."""
-        return float(self._loss().double())
+        with preserved(self.buffers):
+            return float(self._loss().double())
 
     @torch.no_grad()
     def difference(self, direction: list[Tensor], step: float) -> float:
@@ -65,15 +66,14 @@ class GradientProbe:
             torch._foreach_copy_(self.parameters, kept)
 
     def gradients(self) -> list[Tensor | None]:
-        """By autograd."""
-        with torch.enable_grad():
+        """By autograd; buffers are put back only after the backward pass, which may read them."""
+        with torch.enable_grad(), preserved(self.buffers):
             return list(gradients_of(self._loss(), self.parameters))
 
     def _loss(self) -> Tensor:
         torch.manual_seed(self.batch.seed)
-        with preserved(self.buffers):
-            output = self.forward(*self.batch.inputs)
-            return self.loss.compute(output, self.batch.target(output, self.loss))
+        output = self.forward(*self.batch.inputs)
+        return self.loss.compute(output, self.batch.target(output, self.loss))
 
 
 def check(

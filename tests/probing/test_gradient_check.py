@@ -120,6 +120,13 @@ def test_a_loss_in_stairs_does_not_settle() -> None:
     assert checked(Rounded(), 8) is None
 
 
+def test_batch_normalization_is_looked_at_closer_as_well() -> None:
+    torch.manual_seed(0)
+    found = checked(nn.Sequential(StraightThrough(), nn.BatchNorm1d(10)), 8)
+    assert found is not None
+    assert found.relative_error > 0.05
+
+
 def test_checking_leaves_the_model_as_it_was() -> None:
     torch.manual_seed(0)
     model = StraightThrough()
