@@ -43,6 +43,8 @@ class Reading:
     warning: float = 0.0
     """Probability that this at least puts training at risk (one usual optimizer fails, or it gets
     only half-way), 0 … 1, ≥ `error`. 0 when it says nothing about training."""
+    halfway: bool = False
+    """True when the risk is that either optimizer gets only half-way, not that SGD fails."""
 
 
 QUIET = Reading()

@@ -32,7 +32,7 @@ def doubt(measured: Measurements) -> Doubt:
 
 def _doubts(measured: Measurements) -> Iterator[tuple[float, float]]:
     layers = measured.layers
-    if any(layer.op in RECURRENT for layer in layers):
+    if any(_is_long_or_stacked(layer) for layer in layers):
         yield thresholds.RECURRENT_DOUBT
     # Concatenations (DenseNet) pass for one row as well: that costs a short training.
     row = all(layer.depth == layer.index + 1 and not layer.residual for layer in layers)
@@ -42,6 +42,17 @@ def _doubts(measured: Measurements) -> Iterator[tuple[float, float]]:
         yield thresholds.NARROW_DOUBT
     if any(_is_sparse(layer) for layer in layers[:-1]):
         yield thresholds.SPARSE_DOUBT
+
+
+def _is_long_or_stacked(layer: LayerMeasurements) -> bool:
+    """A recurrent layer over many time steps, or over steps that could not be told apart, or that
+    loses much of its gradient between the layers stacked in it."""
+    if layer.op not in RECURRENT:
+        return False
+    steps, gain = layer.time_steps, layer.gradient.gain
+    if steps is None or len(steps.memory) >= thresholds.LONG_SEQUENCE or gain is None:
+        return True
+    return gain <= 10.0**-thresholds.STACKED_FALL
 
 
 def _is_narrow(measured: Measurements) -> bool:

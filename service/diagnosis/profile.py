@@ -135,6 +135,21 @@ def growth_in_time(measured: Measurements, layer: LayerMeasurements) -> Decades 
     return _over_seeds(measured, growth)
 
 
+def fall_in_time(norms: Sequence[float | None]) -> float | None:
+    """How far a gradient falls from the time step that gets most of it to the first, in decades,
+    ≥ 0; None when the first is not known."""
+    levels = _finite(norms)
+    return max(levels.values()) - levels[0] if 0 in levels else None
+
+
+def growth_over_steps(norms: Sequence[float | None]) -> float | None:
+    """How far a gradient from the last time step's output grows on its way to earlier inputs, in
+    decades, ≥ 0; None when the last is not known."""
+    levels = _finite(norms)
+    last = len(norms) - 1
+    return max(levels.values()) - levels[last] if last in levels else None
+
+
 def _over_seeds(
     measured: Measurements, number: Callable[[SeedProfile], float | None]
 ) -> Decades | None:

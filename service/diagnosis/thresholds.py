@@ -75,6 +75,9 @@ NOISE_WORTH_TELLING = 10.0
 length is signal (McCandlish et al. 2018: the batch is a tenth of the noise scale)."""
 NOISE_WARNING = 100.0
 """… a warning: a hundredth."""
+ENOUGH_BATCHES = 16
+"""Batches from which a warning is given: over 4, real digits and shuffled answers come out alike
+(networks with 16 samples a batch: 2 to 5 and once no signal, 2 to 600 and once none)."""
 USUAL_BATCH = 32
 """Samples from which a batch is not called small."""
 
@@ -163,9 +166,8 @@ PLAIN_DEPTH_DOUBT = (0.0, 0.2)
 """Probability that such a network does not train, and that it is at least at risk, although no
 detector objects: enough to ask for a short training, not enough to say so without one."""
 RECURRENT_DOUBT = (0.05, 0.15)
-"""The same for a recurrent model: gradients are measured over all time steps together, where the
-last ones hide that the first get nothing. Over 8 steps nearly all labelled recurrent networks with
-usual weights are healthy, over 64 most are mixed."""
+"""The same for a recurrent layer that runs over many steps, loses much between the layers stacked
+in it, or whose steps could not be told apart."""
 NARROW = 3
 """Numbers per sample, at a layer that everything passes through, up to which it is doubted whether
 more than as many can be told from them."""

@@ -54,13 +54,15 @@ def static_belief(
     """What the detectors say together: the worst of them counts.
 
     At risk means that SGD fails and Adam trains, or both half-way. So when SGD is the one
-    optimizer named, what puts training at risk keeps it from training.
+    optimizer named, what puts training at risk keeps it from training, unless it stops either
+    optimizer half-way.
     """
     error = max((reading.error for reading in readings), default=0.0)
     warning = max((reading.warning for reading in readings), default=0.0)
     error, warning = max(error, doubt.error), max(warning, doubt.warning)
     if optimizer is not None and optimizer.name == "sgd":
-        error = warning
+        fatal = max((r.warning for r in readings if not r.halfway), default=0.0)
+        error = max(error, fatal, doubt.warning)
     return _belief(error, warning - error, 1.0 - warning)
 
 

@@ -11,13 +11,17 @@ import pytest
 from service.diagnosis.detector import Case
 from service.domain.measurements import (
     ActivationStatistics,
+    BatchNormalization,
+    GradientCheck,
     GradientStatistics,
+    InputStatistics,
     LayerMeasurements,
     Measurements,
     ModelMeasurements,
     ParameterStatistics,
     Quantiles,
     SeedProfile,
+    TimeSteps,
     Trial,
     TrialRun,
 )
@@ -25,6 +29,16 @@ from service.domain.probe_plan import OptimizerPlan, ProbePlan
 
 BATCH, WIDTH = 64, 128
 Table = Mapping[str, Any]
+STANDARD = {
+    "index": 0,
+    "mean": 0.0,
+    "std": 1.0,
+    "features": 64,
+    "constant_features": 0,
+    "feature_rms_p25": 0.9,
+    "feature_rms_max": 1.2,
+    "feature_offset_p50": 0.1,
+}
 
 
 @pytest.fixture(scope="session")
@@ -34,11 +48,13 @@ def case_of() -> Callable[[Table], Case]:
 
 def _case(table: Table) -> Case:
     """`gradient`: norm of ∂loss/∂y per layer, first to last; every other column is one value for
-    all layers or a list of as many. `seeds`: factors on the fall, one per seed."""
+    all layers or a list of as many. `seeds`: factors on the fall, one per seed. `plan` and `model`
+    are given as they are; `memory` and `step_gradient` are factors per time step."""
     optimizer = table.get("optimizer")
+    named = OptimizerPlan(optimizer, 0.1) if optimizer else None
     return Case(
         measured=_measurements(table),
-        plan=ProbePlan(optimizer=OptimizerPlan(optimizer, 0.1) if optimizer else None),
+        plan=ProbePlan(optimizer=named, **table.get("plan", {})),
         settled=_measurements(table["settled"], after_steps=2) if "settled" in table else None,
         trial=_trial(table["trial"]) if "trial" in table else None,
     )
@@ -71,6 +87,12 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
         column("unit_spread", 0.95),
         column("weight_gradient", 1.0),
         column("connected", True),
+        column("snr", 1.0),
+        column("update_ratio", None),
+        column("underflow", None),
+        column("gradient_abs_max", None),
+        column("values_normalized", None),
+        column("own_statistics", True),
         strict=True,
     )
     layers = tuple(
@@ -96,7 +118,13 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
                 correlation=correlation[i],
                 nonfinite_count=nonfinite,
             ),
-            gradient=GradientStatistics(rms=None, norm=gradient[i], abs_max=None, gain=gains[i]),
+            gradient=GradientStatistics(
+                rms=None,
+                norm=gradient[i],
+                abs_max=gradient_abs_max,
+                gain=gains[i],
+                underflow_fraction_fp16=underflow,
+            ),
             parameters=(
                 ParameterStatistics(
                     name=f"fc{i + 1}.weight",
@@ -105,10 +133,15 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
                     grad_norm=weight_gradient if connected else None,
                     grad_rms=None,
                     grad_to_weight=None,
-                    snr=1.0,
+                    snr=snr,
+                    update_ratio=update_ratio,
                     connected=connected,
                     unit_spread=unit_spread,
                 ),
+            ),
+            time_steps=_time_steps(table) if op in ("rnn", "lstm", "gru") else None,
+            batch_normalization=(
+                BatchNormalization(values_normalized, own_statistics) if values_normalized else None
             ),
         )
         for i, (
@@ -124,6 +157,12 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
             unit_spread,
             weight_gradient,
             connected,
+            snr,
+            update_ratio,
+            underflow,
+            gradient_abs_max,
+            values_normalized,
+            own_statistics,
         ) in enumerate(columns)
     )
     seeds = tuple(
@@ -150,7 +189,23 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
         "output_op": None,
         **table.get("model", {}),
     }
+    model["inputs"] = tuple(InputStatistics(**{**STANDARD, **x}) for x in model.get("inputs", ()))
+    if isinstance(model["grad_norm"], dict):
+        model["grad_norm"] = Quantiles(**model["grad_norm"])
+    if "gradient_check" in model:
+        model["gradient_check"] = GradientCheck(**model["gradient_check"])
     return Measurements(ModelMeasurements(**model), layers, seeds, after_steps=after_steps)
+
+
+def _time_steps(table: Table) -> TimeSteps | None:
+    """`steps` norms, falling (or rising) by a factor for every step back from the last."""
+    if "steps" not in table:
+        return None
+    back = range(table["steps"] - 1, -1, -1)
+    return TimeSteps(
+        memory=tuple(table["memory"] ** k for k in back),
+        gradient=tuple(table.get("step_gradient", table["memory"]) ** k for k in back),
+    )
 
 
 def _ratio(before: float | None, after: float | None) -> float | None:
