@@ -23,8 +23,9 @@ class VanishingGradient:
 
     ### Evidence
     `decades` (median, low, high over seeds), `share` of the gradient that arrives, `per_layer`
-    factor, `trainable_depth` where theory covers the stack, `weight_gradient_decades`: in a bias-free ReLU network ⟨W, ∂loss/∂W⟩ is the same for
-    every layer, so weight gradients alone can look flat while the signal dies.
+    factor, `trainable_depth` where theory covers the stack, `weight_gradient_decades`: in a
+    bias-free ReLU network ⟨W, ∂loss/∂W⟩ is the same for every layer, so weight gradients alone can
+    look flat while the signal dies.
 
     ### Known false alarms
     Zero-initialised last layers, LoRA-B and LayerScale look like this at step 0. When the fall
