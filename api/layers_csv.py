@@ -11,7 +11,8 @@ from api.schemas.responses import LayersOut
 
 def layers_csv(layers: LayersOut) -> str:
     """Columns are dotted as in JSON; a parameter's are named by its own last name
-    (weight.grad_norm), lowest and highest values end in .low and .high; empty: null."""
+    (weight.grad_norm), lowest and highest values end in .low and .high; empty: null. What has a
+    number per time step is left out."""
     rows = [_row(layer) for layer in layers.model_dump(mode="json")["layers"]]
     columns = {column: None for row in rows for column in row} or {"index": None, "name": None}
     text = io.StringIO()
@@ -23,6 +24,7 @@ def layers_csv(layers: LayersOut) -> str:
 
 def _row(layer: dict[str, Any]) -> dict[str, Any]:
     parameters, spread = layer.pop("parameters"), layer.pop("spread")
+    layer.pop("time_steps")
     row = _flat(layer)
     for parameter in parameters:
         own_name = parameter.pop("name").rpartition(".")[2]

@@ -180,6 +180,17 @@ class QuantilesOut(Out):
     """Finite repetitions."""
 
 
+class GradientCheckOut(Out):
+    """A derivative of the loss along one direction, by autograd and by a two-sided difference."""
+
+    autograd: Number
+    difference: Number
+    relative_error: Number
+    """0 … 2."""
+    blocked: bool
+    """True when the model itself stops gradients on the way (detach, no_grad)."""
+
+
 class ModelDiagnosisOut(Out):
     """Measurements of the whole model."""
 
@@ -195,6 +206,8 @@ class ModelDiagnosisOut(Out):
     """Gradient norm at the first layer's output over that at the last layer's output."""
     trainable_depth: JsonOrNull = None
     """predicted, low, high, actual; null where theory does not cover the model."""
+    gradient_check: GradientCheckOut | None = None
+    """null for large models, and where the difference does not settle."""
 
 
 class ActivationOut(Out):
@@ -272,6 +285,15 @@ class ParameterOut(Out):
     """NaN and infinite elements."""
 
 
+class TimeStepsOut(Out):
+    """Of a recurrent layer's input, step by step."""
+
+    memory: tuple[Number, ...]
+    """Norm of what reaches each step of a gradient that stands at the last output alone, ≥ 0."""
+    gradient: tuple[Number, ...]
+    """Norm of the gradient of the loss at each step, ≥ 0."""
+
+
 class LayerOut(Out):
     """Every statistic of one layer."""
 
@@ -298,6 +320,8 @@ class LayerOut(Out):
     parameters: tuple[ParameterOut, ...]
     spread: dict[str, tuple[Number, Number]]
     """Lowest and highest value over seeds and batches, by dotted name (gradient.gain …)."""
+    time_steps: TimeStepsOut | None = None
+    """null for layers that are not recurrent."""
 
 
 class DiagnosisOut(Out):

@@ -19,6 +19,18 @@ class Quantiles:
 
 
 @dataclass(frozen=True, slots=True)
+class GradientCheck:
+    """A derivative of the loss along one direction, by autograd and by a two-sided difference."""
+
+    autograd: float | None = None
+    difference: float | None = None
+    relative_error: float | None = None
+    """0 … 2."""
+    blocked: bool = False
+    """True when the model itself stops gradients on the way (detach, no_grad)."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelDiagnosis:
     """Measurements of the whole model."""
 
@@ -34,6 +46,8 @@ class ModelDiagnosis:
     """Gradient norm at the first layer's output over that at the last layer's output."""
     trainable_depth: Mapping[str, Any] | None = None
     """predicted, low, high, actual; None where theory does not cover the model."""
+    gradient_check: GradientCheck | None = None
+    """None for large models, and where the difference does not settle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +129,16 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeSteps:
+    """Of a recurrent layer's input, step by step."""
+
+    memory: tuple[float | None, ...] = ()
+    """Norm of what reaches each step of a gradient that stands at the last output alone, ≥ 0."""
+    gradient: tuple[float | None, ...] = ()
+    """Norm of the gradient of the loss at each step, ≥ 0."""
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
     """Every statistic of one layer."""
 
@@ -141,3 +165,5 @@ class Layer:
     parameters: tuple[Parameter, ...] = ()
     spread: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     """Lowest and highest value over seeds and batches, by dotted name (gradient.gain …)."""
+    time_steps: TimeSteps | None = None
+    """None for layers that are not recurrent."""

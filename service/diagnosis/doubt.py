@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from service.diagnosis import thresholds
-from service.diagnosis.profile import RECURRENT
+from service.diagnosis.profile import RECURRENT, decades
 from service.domain.measurements import LayerMeasurements, Measurements
 
 
@@ -52,7 +52,7 @@ def _is_long_or_stacked(layer: LayerMeasurements) -> bool:
     steps, gain = layer.time_steps, layer.gradient.gain
     if steps is None or len(steps.memory) >= thresholds.LONG_SEQUENCE or gain is None:
         return True
-    return gain <= 10.0**-thresholds.STACKED_FALL
+    return decades(gain) <= -thresholds.STACKED_FALL
 
 
 def _is_narrow(measured: Measurements) -> bool:

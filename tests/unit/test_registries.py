@@ -77,11 +77,10 @@ def test_a_remedy_is_of_a_kind_that_a_request_may_allow() -> None:
     assert {remedy.kind for remedy in ALL_REMEDIES} <= {*ALL_KINDS}
 
 
-def test_every_finding_with_a_remedy_has_its_detector_or_its_name_is_known() -> None:
-    """`fading_memory` and others are cured before they are detected; a typing error is neither."""
+def test_every_finding_with_a_remedy_has_its_detector() -> None:
     codes = {detector.code for detector in ALL_DETECTORS}
     cured = set().union(*(remedy.cures for remedy in ALL_REMEDIES))
-    assert cured - codes <= {"fading_memory"}
+    assert cured <= codes
 
 
 def test_a_layer_type_is_registered() -> None:

@@ -211,3 +211,21 @@ def test_belief_is_a_distribution(pairs: list[tuple[float, float]]) -> None:
         assert belief.unhealthy + belief.at_risk + belief.healthy == pytest.approx(1.0)
         assert min(belief.unhealthy, belief.at_risk, belief.healthy) > 0.0
         assert belief.confidence >= 0.3
+
+
+def test_recurrent_layers_are_doubted_where_their_steps_tell_too_little(case_of: Build) -> None:
+    told: Table = {"gradient": [0.05, 0.1], "op": ["lstm", "linear"], "gain": [0.3, 0.5]}
+    told = {**told, "steps": 8, "memory": 0.8}
+    assert not wants_trial(_diagnosed(case_of(told)))
+    assert wants_trial(_diagnosed(case_of({**told, "steps": 64, "memory": 0.95})))
+    assert wants_trial(_diagnosed(case_of({**told, "gain": [1e-4, 0.5]})))
+
+
+def test_fading_memory_stops_half_way_and_is_no_error(case_of: Build) -> None:
+    fading: Table = {"gradient": [0.05, 0.1], "op": ["rnn", "linear"], "steps": 64, "memory": 0.6}
+    for optimizer in (None, "sgd", "adam"):
+        found = _diagnosed(case_of({**fading, "optimizer": optimizer}))
+        assert found.verdict is Verdict.AT_RISK
+        assert [f.code for f in found.findings] == ["fading_memory"]
+    learned = {**fading, "trial": {"sgd": True, "adam": True}}
+    assert _diagnosed(case_of(learned)).verdict is Verdict.AT_RISK
