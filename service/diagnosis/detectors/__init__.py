@@ -9,6 +9,7 @@ from service.diagnosis.detectors.exploding_gradient import ExplodingGradient
 from service.diagnosis.detectors.exported_in_eval_mode import ExportedInEvalMode
 from service.diagnosis.detectors.extreme_update_ratio import ExtremeUpdateRatio
 from service.diagnosis.detectors.fading_memory import FadingMemory
+from service.diagnosis.detectors.gain_off_theory import GainOffTheory
 from service.diagnosis.detectors.gradient_check_failed import GradientCheckFailed
 from service.diagnosis.detectors.half_precision_underflow import HalfPrecisionUnderflow
 from service.diagnosis.detectors.initial_loss_off import InitialLossOff
@@ -43,6 +44,7 @@ ALL_DETECTORS: tuple[Detector, ...] = (
     DisconnectedParameter(),
     GradientCheckFailed(),
     Untrainable(),
+    GainOffTheory(),
     ExportedInEvalMode(),
     HalfPrecisionUnderflow(),
 )

@@ -48,8 +48,9 @@ def case_of() -> Callable[[Table], Case]:
 
 def _case(table: Table) -> Case:
     """`gradient`: norm of ∂loss/∂y per layer, first to last; every other column is one value for
-    all layers or a list of as many. `seeds`: factors on the fall, one per seed. `plan` and `model`
-    are given as they are; `memory` and `step_gradient` are factors per time step."""
+    all layers or a list of as many. `seeds`: factors on the fall, one per seed. `plan`, `model`
+    and `layer` (fields of every layer) are given as they are; `memory` and `step_gradient` are
+    factors per time step."""
     optimizer = table.get("optimizer")
     named = OptimizerPlan(optimizer, 0.1) if optimizer else None
     return Case(
@@ -107,6 +108,7 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
             fan_out=WIDTH,
             depth=depth or i + 1,
             output_shape=tuple(table.get("output_shape", (BATCH, WIDTH))),
+            **table.get("layer", {}),
             activation=ActivationStatistics(
                 mean=0.0,
                 std=rms[i],

@@ -62,6 +62,35 @@ def test_cause_names_the_activation_and_its_factor(case_of: Callable[[Table], Ca
     )
 
 
+@pytest.mark.parametrize(
+    ("code", "factor"), [("vanishing_gradient", 0.5), ("exploding_gradient", 2)]
+)
+def test_detail_says_how_deep_the_initialization_trains(
+    code: str, factor: float, case_of: Callable[[Table], Case]
+) -> None:
+    gradient = [0.1 * factor ** (29 - i) for i in range(30)]
+    depth = {"predicted": 14.2, "low": 11.8, "high": None, "actual": 30.0}
+    found = (
+        DETECTORS[code]
+        .read(case_of({"gradient": gradient, "model": {"trainable_depth": depth}}))
+        .finding
+    )
+    assert found is not None
+    assert found.detail.endswith(
+        "By theory this choice trains to about 14 layers (12 or more over initializations); you "
+        "have 30."
+    )
+    assert found.evidence["trainable_depth"] == depth
+    deep = {**depth, "predicted": 40.0}
+    quiet = (
+        DETECTORS[code]
+        .read(case_of({"gradient": gradient, "model": {"trainable_depth": deep}}))
+        .finding
+    )
+    assert quiet is not None
+    assert "By theory" not in quiet.detail
+
+
 def test_cause_names_default_initialization(case_of: Callable[[Table], Case]) -> None:
     gradient = [0.1 * 0.4 ** (19 - i) for i in range(20)]
     found = (
