@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 
 from service.domain.measurements import LayerMeasurements, Measurements, ParameterStatistics
 from service.theory.gains import batch_norm_linear_gain, residual_gain
@@ -254,7 +253,7 @@ def _reached(
     before = (0.0, 0.0, 0.0)
     total = scatter = rate = noise = 0.0
     judged = math.inf
-    for layer in count(1):
+    for layer in range(1, DEEPEST + 1):
         if abs(q - judged) > 1e-4 * q:
             chi = chi_1(phi, q, weight)
             if chi <= 0:
@@ -269,9 +268,9 @@ def _reached(
             if found[place] is None and value >= REACH:
                 found[place] = layer - 1 + (REACH - was) / (value - was)
         before = now
-        if found[2] is not None or layer >= DEEPEST:
-            return (found[0], found[1], found[2])
+        if found[2] is not None:
+            break
         q = next_variance(phi, q, weight, bias)
         if not 1e-30 < q < 1e30:
             judged, q = q, min(max(q, 1e-30), 1e30)
-    raise AssertionError("unreachable")
+    return (found[0], found[1], found[2])
