@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,15 +52,17 @@ def static_belief(
     optimizer: OptimizerPlan | None,
     doubt: Doubt = SURE,
 ) -> Belief:
-    """What the detectors say together: the worst of them counts.
+    """What the detectors say together: each cause may be enough to keep a model from training, so
+    it trains only where none of them does (causes taken as independent); of what puts training at
+    risk the worst counts.
 
     At risk means that SGD fails and Adam trains, or both half-way. So when SGD is the one
     optimizer named, what puts training at risk keeps it from training, unless it stops either
     optimizer half-way.
     """
-    error = max((reading.error for reading in readings), default=0.0)
-    warning = max((reading.warning for reading in readings), default=0.0)
-    error, warning = max(error, doubt.error), max(warning, doubt.warning)
+    causes: list[Reading | Doubt] = [*readings, doubt]
+    error = 1.0 - math.prod(1.0 - cause.error for cause in causes)
+    warning = max(error, *(cause.warning for cause in causes))
     if optimizer is not None and optimizer.name == "sgd":
         fatal = max((r.warning for r in readings if not r.halfway), default=0.0)
         error = max(error, fatal, doubt.warning)

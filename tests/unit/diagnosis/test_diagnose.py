@@ -200,6 +200,13 @@ def test_unhealthy_exactly_when_there_is_an_error(
     assert ranks == sorted(ranks, reverse=True)
 
 
+def test_causes_add_up_to_a_failure() -> None:
+    fading, blurred = Reading(error=0.3, warning=0.99), Reading(error=0.35, warning=0.99)
+    assert static_belief([fading], None).verdict is Verdict.AT_RISK
+    assert static_belief([blurred], None).verdict is Verdict.AT_RISK
+    assert static_belief([fading, blurred], None).verdict is Verdict.UNHEALTHY
+
+
 probability = st.floats(0.0, 1.0)
 
 
