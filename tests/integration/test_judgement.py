@@ -80,6 +80,12 @@ def test_sigmoid_at_default_initialization_vanishes(prober: ZygoteProber) -> Non
     assert any("sigmoid" in cause for cause in vanishing.causes)
     gains = [one.gradient.gain or 0.0 for one in report.layers[:20]]
     assert statistics.median(gains) == pytest.approx(0.141, rel=0.03)
+    predicted = [one.gradient.predicted_gain for one in report.layers[:20]]
+    assert predicted == pytest.approx(gains, rel=0.05)
+    # 6ξ = 6/ln(1/.141²); the head is the 21st layer.
+    assert "By theory this choice trains to about 2 layers" in vanishing.detail
+    assert report.model.trainable_depth is not None
+    assert report.model.trainable_depth["actual"] == 21
     kinds = {one.kind for one in report.recommendations}
     assert kinds >= {"activation", "normalization", "clipping"}
 
