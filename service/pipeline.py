@@ -1,4 +1,4 @@
-"""The story on one page: probe → diagnose → recommend → report."""
+"""The story on one page: probe → diagnose → recommend → verify → report."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ from service.domain.request import AnalysisRequest
 from service.ports import Prober, ProbeSession
 from service.recommendation.recommend import recommend
 from service.theory.prediction import with_predictions
-
-SETTLING_STEPS = 2
-"""Optimizer steps before a second look: the first moves a zero-initialised last layer or branch,
-the second lets the gradient through it (Zhang et al. 2019, Fixup; Goyal et al. 2017, §5.1)."""
+from service.verification import SETTLING_STEPS, Judge, verify
 
 
 def analyse(
@@ -47,27 +44,39 @@ def analyse(
                 diagnosis = diagnose(
                     measurements, trial=trial, settled=settled, plan=plan, ignore=request.ignore
                 )
+        with watch.stage(Stage.RECOMMEND):
+            architecture = source.architecture if isinstance(source, SpecSource) else None
+            advice = recommend(
+                diagnosis,
+                measurements,
+                architecture=architecture,
+                batch_size=facts.batch_size,
+                trial=trial,
+                allowed_changes=request.allowed_changes,
+            )
+        with watch.stage(Stage.VERIFY):
+            verified = verify(
+                session,
+                advice,
+                diagnosis,
+                measurements,
+                trial,
+                _judge(request),
+                architecture=architecture,
+                may_train=facts.trial_steps > 0,
+            )
         peak = session.peak_memory_mb()
-    with watch.stage(Stage.RECOMMEND):
-        recommendations = recommend(
-            diagnosis,
-            measurements,
-            architecture=source.architecture if isinstance(source, SpecSource) else None,
-            batch_size=facts.batch_size,
-            trial=trial,
-            allowed_changes=request.allowed_changes,
-        )
     return Report(
         facts=facts,
         probe=_as_used(plan, facts, measurements),
         diagnosis=diagnosis,
-        recommendations=recommendations,
-        prescription=None,
+        recommendations=verified.recommendations,
+        prescription=verified.prescription,
         model=measurements.model,
         layers=measurements.layers,
         trial=trial,
         cost=Cost(watch.total(), facts.device, peak, watch.seconds),
-        notes=measurements.notes + _unused_rules(request, diagnosis),
+        notes=measurements.notes + _unused_rules(request, diagnosis) + verified.notes,
         passed=passes(diagnosis, request.fail_on),
     )
 
@@ -93,6 +102,19 @@ def _static(
         diagnose(measurements, settled=settled, plan=request.probe, ignore=request.ignore),
         settled,
     )
+
+
+def _judge(request: AnalysisRequest) -> Judge:
+    """How a changed model is judged: by the same rules, on its own numbers."""
+
+    def judge(
+        measurements: Measurements, settled: Measurements | None, trial: Trial | None
+    ) -> Diagnosis:
+        return diagnose(
+            measurements, settled=settled, trial=trial, plan=request.probe, ignore=request.ignore
+        )
+
+    return judge
 
 
 def _unused_rules(request: AnalysisRequest, diagnosis: Diagnosis) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ class Stage(StrEnum):
     DIAGNOSE = "diagnose"
     TRIAL = "trial"
     RECOMMEND = "recommend"
+    VERIFY = "verify"
 
 
 @dataclass(frozen=True, slots=True)

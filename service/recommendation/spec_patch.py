@@ -6,10 +6,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from service.domain.architecture import Architecture, LayerNode
+import jsonpatch
+
+from service.domain.architecture import Architecture, LayerNode, resolve
 from service.recommendation.initialization import Draw
 
 Patch = tuple[dict[str, Any], ...]
+
+
+def applied(spec: Mapping[str, Any], operations: Iterable[Mapping[str, Any]]) -> Architecture:
+    """The submitted spec after the operations, resolved. Raises InvalidRequest, and jsonpatch's
+    own errors where an operation does not fit the spec."""
+    return resolve(jsonpatch.apply_patch(dict(spec), [dict(one) for one in operations]))
 
 
 def initialize(architecture: Architecture, draws: Iterable[Draw]) -> Patch | None:

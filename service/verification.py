@@ -1,0 +1,248 @@
+"""Advice is applied and measured before it is offered, and the smallest set that works is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+from service.diagnosis.diagnose import wants_settling
+from service.domain.architecture import Architecture
+from service.domain.errors import ChangeRefused
+from service.domain.expanded import expanded
+from service.domain.findings import Diagnosis, Severity, Verdict
+from service.domain.measurements import Measurements, Trial
+from service.domain.recommendations import Effect, Prescription, Recommendation
+from service.ports import ProbeSession
+from service.recommendation.spec_patch import applied
+
+EDITS = frozenset({"initializer", "normalization", "activation", "residual"})
+"""Kinds that change the model itself, and whose effect a probe can show."""
+SETTLING_STEPS = 2
+"""Optimizer steps before a second look: the first moves a zero-initialised last layer or branch,
+the second lets the gradient through it (Zhang et al. 2019, Fixup; Goyal et al. 2017, §5.1)."""
+MOST_TRIALS = 4
+"""Sets of changes that are trained, at most: each costs a short training."""
+
+Judge = Callable[[Measurements, Measurements | None, Trial | None], Diagnosis]
+"""By the pipeline's own rules, of a model's numbers, those after a second look, its training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What may be offered."""
+
+    recommendations: tuple[Recommendation, ...]
+    """Those that helped, with their effect, and those that no probe can show."""
+    prescription: Prescription | None
+    """None when the model is healthy or nothing permitted cures it."""
+    notes: tuple[str, ...]
+    """What was tried in vain."""
+
+
+def verify(
+    session: ProbeSession,
+    recommendations: Sequence[Recommendation],
+    before: Diagnosis,
+    measurements: Measurements,
+    trial: Trial | None,
+    judge: Judge,
+    *,
+    architecture: Architecture | None,
+    may_train: bool,
+) -> Verified:
+    """Apply each recommendation in the same session, on the same seeds and batches; then look for
+    the smallest set that brings the verdict to healthy, and train it. Raises ProbeFailure."""
+    if before.verdict is Verdict.HEALTHY:
+        return Verified(tuple(recommendations), None, ())
+    bench = _Bench(session, before, measurements, judge)
+    kept, notes = [], []
+    for recommendation in recommendations:
+        effect = bench.effect(recommendation) if recommendation.kind in EDITS else None
+        if effect is not None and effect.verified is False:
+            notes.append(f"tried and dropped: {recommendation.title}; {_why_not(effect)}")
+        else:
+            kept.append(replace(recommendation, effect=effect))
+    numbered = tuple(replace(one, id=f"r{index}") for index, one in enumerate(kept, start=1))
+    prescription = _prescribe(bench, numbered, trial, architecture, may_train=may_train)
+    if prescription is None:
+        notes.append("no permitted change, and no two together, was found to make this train")
+    return Verified(numbered, prescription, tuple(notes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    measurements: Measurements
+    settled: Measurements | None
+    """After a few optimizer steps, where zeros may only be a beginning."""
+
+
+class _Bench:
+    """Measures changed models and remembers what came out."""
+
+    def __init__(
+        self, session: ProbeSession, before: Diagnosis, measurements: Measurements, judge: Judge
+    ) -> None:
+        self.session = session
+        self.before = before
+        self.measurements = measurements
+        self.judge = judge
+        self._measured: dict[tuple[str, ...], _Seen | None] = {}
+
+    def effect(self, recommendation: Recommendation) -> Effect | None:
+        """None when the change cannot be made here (a path that depends on data, say)."""
+        seen = self.measure((recommendation,))
+        if seen is None:
+            return None
+        diagnosis = self.judge(seen.measurements, seen.settled, None)
+        earlier, later = _threats(self.before), _threats(diagnosis)
+        resolved = tuple(code for code in earlier if code not in later)
+        introduced = tuple(code for code in later if code not in earlier)
+        better = bool(resolved) or _eased(earlier, later) or _rank(diagnosis) < _rank(self.before)
+        worse = any(later[code] is Severity.ERROR for code in introduced)
+        return Effect(
+            verified=better and not worse,
+            before=_figures(self.before, self.measurements),
+            after=_figures(diagnosis, seen.measurements),
+            resolved=resolved,
+            introduced=introduced,
+        )
+
+    def measure(self, chosen: tuple[Recommendation, ...]) -> _Seen | None:
+        """The model with these changes; None when they cannot be made."""
+        key = tuple(one.title for one in chosen)
+        if key not in self._measured:
+            try:
+                self._measured[key] = self._see(changes_of(chosen))
+            except ChangeRefused:
+                self._measured[key] = None
+        return self._measured[key]
+
+    def _see(self, changes: tuple[dict[str, Any], ...]) -> _Seen:
+        measurements = self.session.measure(changes)
+        if not wants_settling(self.judge(measurements, None, None)):
+            return _Seen(measurements, None)
+        return _Seen(measurements, self.session.measure(changes, after_steps=SETTLING_STEPS))
+
+
+def changes_of(chosen: Sequence[Recommendation]) -> tuple[dict[str, Any], ...]:
+    """As edits: what inserts before what replaces, so that new activations keep their own
+    initialization."""
+    ordered = sorted(chosen, key=lambda one: one.kind == "activation")
+    return tuple({"layers": list(one.layers), **one.change, "kind": one.kind} for one in ordered)
+
+
+def _prescribe(
+    bench: _Bench,
+    offered: Sequence[Recommendation],
+    trial: Trial | None,
+    architecture: Architecture | None,
+    *,
+    may_train: bool,
+) -> Prescription | None:
+    trained = 0
+    for chosen in _sets([one for one in offered if one.kind in EDITS and one.effect is not None]):
+        seen = bench.measure(chosen)
+        if seen is None:
+            continue
+        verdict = bench.judge(seen.measurements, seen.settled, None).verdict
+        if not may_train and verdict is Verdict.HEALTHY:
+            return _prescription(chosen, architecture, None, None)
+        if not may_train or verdict is Verdict.UNHEALTHY:
+            continue
+        if trained == MOST_TRIALS:
+            return None
+        trained += 1
+        after = bench.session.trial(changes_of(chosen))
+        if bench.judge(seen.measurements, seen.settled, after).verdict is Verdict.HEALTHY:
+            return _prescription(chosen, architecture, trial or bench.session.trial(), after)
+    return None
+
+
+def _sets(offered: Sequence[Recommendation]) -> Iterator[tuple[Recommendation, ...]]:
+    """Smallest first, and least invasive first among those of one size."""
+    for size in (1, 2):
+        for chosen in combinations(offered, size):
+            if len({one.kind for one in chosen}) == size:
+                yield chosen
+
+
+def _prescription(
+    chosen: Sequence[Recommendation],
+    architecture: Architecture | None,
+    before: Trial | None,
+    after: Trial | None,
+) -> Prescription:
+    trial = None
+    if before is not None and after is not None:
+        trial = {"before": _curve(before), "after": _curve(after)}
+    return Prescription(
+        recommendations=tuple(one.id for one in chosen),
+        verdict_after=Verdict.HEALTHY.value,
+        trial=trial,
+        patched_spec=_patched(chosen, architecture),
+    )
+
+
+def _patched(
+    chosen: Sequence[Recommendation], architecture: Architecture | None
+) -> dict[str, Any] | None:
+    """The submitted spec with the patches, written out; None for files and unpatchable specs."""
+    if architecture is None:
+        return None
+    # A normalization shifts the places that the other patches speak of.
+    ordered = sorted(chosen, key=lambda one: one.kind == "normalization")
+    patches = [one.patch for one in ordered]
+    if any(patch is None for patch in patches):
+        return None
+    operations = [operation for patch in patches for operation in patch or ()]
+    return expanded(applied(architecture.submitted, operations))
+
+
+def _curve(trial: Trial) -> dict[str, Any]:
+    """The best run of a trial: what it learned, and how."""
+    best = max(trial.runs, key=lambda run: run.progress)
+    learned = {run.optimizer: False for run in trial.runs}
+    learned |= {run.optimizer: True for run in trial.runs if run.learned}
+    return {
+        "optimizer": best.optimizer,
+        "lr": best.lr,
+        "loss": list(best.loss),
+        "learned": all(learned.values()),
+        "learned_by": [name for name, did in learned.items() if did],
+    }
+
+
+def _threats(diagnosis: Diagnosis) -> dict[str, Severity]:
+    return {
+        found.code: found.severity
+        for found in diagnosis.findings
+        if found.severity.rank >= Severity.WARNING.rank and found.code != "untrainable"
+    }
+
+
+def _eased(earlier: dict[str, Severity], later: dict[str, Severity]) -> bool:
+    return any(code in later and later[code].rank < earlier[code].rank for code in earlier)
+
+
+def _rank(diagnosis: Diagnosis) -> int:
+    return {Verdict.HEALTHY: 0, Verdict.AT_RISK: 1}.get(diagnosis.verdict, 2)
+
+
+def _figures(diagnosis: Diagnosis, measurements: Measurements) -> dict[str, Any]:
+    gains = sorted(
+        layer.gradient.gain for layer in measurements.layers if layer.gradient.gain is not None
+    )
+    return {
+        "verdict": diagnosis.verdict.value,
+        "total_gain": measurements.model.total_gain,
+        "median_gain": gains[len(gains) // 2] if gains else None,
+        "loss_at_start": measurements.model.loss_at_start,
+    }
+
+
+def _why_not(effect: Effect) -> str:
+    if effect.introduced and effect.resolved:
+        return f"it brought {', '.join(effect.introduced)}"
+    return f"the verdict stayed {effect.after['verdict']}"

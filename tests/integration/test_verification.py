@@ -1,0 +1,112 @@
+"""Advice comes with its measured effect, and the prescription trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.domain.architecture import resolve
+from service.domain.model_source import SpecSource
+from service.domain.probe_plan import ProbePlan
+from service.domain.report import Report
+from service.domain.request import AnalysisRequest, ModelRequest
+from service.pipeline import analyse
+from service.sandbox.limits import Limits
+from service.sandbox.prober import ZygoteProber
+
+
+@pytest.fixture(scope="module")
+def prober() -> Iterator[ZygoteProber]:
+    prober = ZygoteProber(
+        Limits(), "service.probing.child:serve", "service.probing.child:warm_up", Path
+    )
+    yield prober
+    prober.close()
+
+
+def mlp(depth: int, activation: str, init: dict[str, Any] | None = None) -> dict[str, Any]:
+    given = {"init": {"weight": init, "bias": {"name": "zeros_"}}} if init else {}
+    layers: list[dict[str, Any]] = []
+    for index in range(depth):
+        linear = {"name": f"fc{index}", "type": "Linear", "args": {"out_features": 64}}
+        layers += [{**linear, **given}, {"name": f"act{index}", "type": activation}]
+    layers.append({"name": "head", "type": "Linear", "args": {"out_features": 10}, **given})
+    return {"input": {"shape": [64]}, "layers": layers}
+
+
+def report_on(prober: ZygoteProber, spec: dict[str, Any], **options: Any) -> Report:
+    plan = ProbePlan(**options.pop("plan", {}))
+    request = AnalysisRequest(ModelRequest("spec", spec), plan, **options)
+    return analyse(request, SpecSource(resolve(spec)), prober, lambda _: None)
+
+
+SICK = {
+    "tanh, weights far too small": mlp(16, "Tanh", {"name": "normal_", "args": {"std": 0.01}}),
+    "sigmoid at its default": mlp(12, "Sigmoid"),
+    "all zeros": mlp(4, "ReLU", {"name": "zeros_"}),
+}
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_the_prescription_makes_a_sick_model_healthy(prober: ZygoteProber, name: str) -> None:
+    report = report_on(prober, SICK[name])
+    assert report.diagnosis.verdict == "unhealthy"
+    prescription = report.prescription
+    assert prescription is not None
+    assert prescription.verdict_after == "healthy"
+    assert prescription.trial is not None
+    assert prescription.trial["before"]["learned"] is False
+    assert prescription.trial["after"]["learned"] is True
+    assert prescription.trial["after"]["loss"][-1] < prescription.trial["after"]["loss"][0]
+    chosen = [one for one in report.recommendations if one.id in prescription.recommendations]
+    assert len(chosen) == len(prescription.recommendations)
+    for one in chosen:
+        assert one.effect is not None
+        assert one.effect.verified
+        assert one.effect.resolved or one.effect.after["verdict"] != one.effect.before["verdict"]
+    assert prescription.patched_spec is not None
+    again = report_on(prober, prescription.patched_spec)
+    assert again.diagnosis.verdict == "healthy"
+    assert again.prescription is None
+
+
+def test_what_was_measured_stands_beside_the_advice(prober: ZygoteProber) -> None:
+    report = report_on(prober, SICK["tanh, weights far too small"])
+    first = report.recommendations[0]
+    assert (first.kind, first.id) == ("initializer", "r1")
+    assert first.effect is not None
+    assert "vanishing_gradient" in first.effect.resolved
+    assert first.effect.after["median_gain"] > 5 * first.effect.before["median_gain"]
+    assert [one.id for one in report.recommendations] == [
+        f"r{number}" for number in range(1, len(report.recommendations) + 1)
+    ]
+    assert report.prescription is not None
+    assert report.prescription.recommendations == ("r1",)
+
+
+def test_only_permitted_changes_are_prescribed(prober: ZygoteProber) -> None:
+    report = report_on(prober, SICK["sigmoid at its default"], allowed_changes=("normalization",))
+    assert {one.kind for one in report.recommendations} == {"normalization"}
+    assert report.prescription is not None
+
+
+def test_where_nothing_permitted_cures_it_says_so(prober: ZygoteProber) -> None:
+    report = report_on(prober, SICK["sigmoid at its default"], allowed_changes=("clipping",))
+    assert report.prescription is None
+    assert any("no permitted change" in note for note in report.notes)
+
+
+def test_a_healthy_model_gets_no_prescription(prober: ZygoteProber) -> None:
+    he = {"name": "kaiming_normal_", "args": {"nonlinearity": "relu"}}
+    report = report_on(prober, mlp(3, "ReLU", he))
+    assert report.prescription is None
+    assert [one.kind for one in report.recommendations] == ["clipping"]
+
+
+def test_without_training_the_statistics_alone_prescribe(prober: ZygoteProber) -> None:
+    report = report_on(prober, SICK["tanh, weights far too small"], plan={"trial_steps": 0})
+    assert report.prescription is not None
+    assert report.prescription.trial is None
