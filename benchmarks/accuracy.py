@@ -134,9 +134,8 @@ def examine(job: tuple[dict[str, Any], bool, bool]) -> Examined:
 
 def spread(count: int, wanted: int) -> frozenset[int]:
     """`wanted` indices out of `count`, evenly spread."""
-    return (
-        frozenset(i * count // wanted for i in range(min(wanted, count))) if wanted else frozenset()
-    )
+    chosen = min(wanted, count)
+    return frozenset(i * count // chosen for i in range(chosen))
 
 
 @dataclass(frozen=True, slots=True)
