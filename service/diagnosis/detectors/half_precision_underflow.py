@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from service.diagnosis import thresholds
 from service.diagnosis.detector import QUIET, Case, Reading, finding
 from service.domain.findings import Severity
+from service.domain.measurements import LayerMeasurements
 
 LARGEST_HALF = 65504.0
 """Largest number of float16."""
@@ -25,7 +27,7 @@ class HalfPrecisionUnderflow:
 
     ### Evidence
     `underflow_fraction` of the worst layer, `layers` with theirs, `loss_scale`: the largest power
-    of two under which nothing overflows.
+    of two under which no gradient, of outputs or parameters, overflows.
 
     ### Known false alarms
     A loss that is a mean over many positions has tiny gradients by construction; training that
@@ -46,7 +48,7 @@ class HalfPrecisionUnderflow:
         if worst is None or share < thresholds.UNDERFLOW_WORTH_TELLING:
             return QUIET
         layers = [x for x, s in shares if s >= thresholds.UNDERFLOW_WORTH_TELLING]
-        largest = max(x.gradient.abs_max or 0.0 for x in case.measured.layers)
+        largest = _largest(case.measured.layers)
         scale = 2.0 ** math.floor(math.log2(LARGEST_HALF / largest)) if largest else None
         advice = f" A loss scale of {scale:g} would move them up." if scale and scale > 1 else ""
         return Reading(
@@ -66,3 +68,10 @@ class HalfPrecisionUnderflow:
                 causes=["Elements of the gradient lie under 2⁻²⁵, half of float16's smallest."],
             )
         )
+
+
+def _largest(layers: Sequence[LayerMeasurements]) -> float:
+    """No element of any gradient is larger: of a parameter's only the norm is known."""
+    at_outputs = [layer.gradient.abs_max or 0.0 for layer in layers]
+    of_weights = [p.grad_norm or 0.0 for layer in layers for p in layer.parameters]
+    return max(at_outputs + of_weights, default=0.0)
