@@ -38,7 +38,7 @@ def analyse(
         with watch.stage(Stage.DIAGNOSE):
             diagnosis, settled = _static(request, session, measurements)
         trial: Trial | None = None
-        if facts.trial_steps and wants_trial(diagnosis):
+        if facts.trial_steps and wants_trial(diagnosis, plan):
             with watch.stage(Stage.TRIAL):
                 trial = session.trial()
                 diagnosis = diagnose(

@@ -10,7 +10,7 @@ from service.diagnosis import thresholds
 from service.diagnosis.detector import Case, Reading
 from service.diagnosis.detectors import ALL_DETECTORS
 from service.diagnosis.doubt import doubt
-from service.diagnosis.outcome import OPTIMIZERS, learned_by, outcome
+from service.diagnosis.outcome import OPTIMIZERS, learned_by, outcome, outcome_of_named
 from service.diagnosis.profile import gradient_fall
 from service.diagnosis.verdict import revised, static_belief
 from service.domain.findings import Diagnosis, Finding, Severity, Suppressed, Verdict
@@ -37,9 +37,10 @@ def diagnose(
     case = Case(measurements, plan, settled, trial)
     told, suppressed = _read(case, ignore)
     belief = static_belief(told, plan.optimizer, doubt(measurements))
-    result = outcome(trial)
+    named = plan.optimizer is not None
+    result = outcome_of_named(trial) if named else outcome(trial)
     if result is not None:
-        belief = revised(belief, result)
+        belief = revised(belief, result, named=named)
     verdict = belief.verdict if measurements.layers else Verdict.INCONCLUSIVE
     findings = _agreeing([r.finding for r in told if r.finding is not None], verdict)
     if verdict is Verdict.UNHEALTHY and not any(_is_error(f) for f in findings):
@@ -65,11 +66,14 @@ def wants_settling(diagnosis: Diagnosis) -> bool:
     return False
 
 
-def wants_trial(diagnosis: Diagnosis) -> bool:
+def wants_trial(diagnosis: Diagnosis, plan: ProbePlan) -> bool:
     """Whether the static statistics are not sure and a short training should decide. At risk
-    always asks: which optimizer trains it is for the training to say."""
+    always asks: which optimizer trains it is for the training to say. So does an optimizer that
+    the request names: the statistics know nothing of its rate."""
     if diagnosis.decided_by == "trial" or diagnosis.verdict is Verdict.INCONCLUSIVE:
         return False
+    if plan.optimizer is not None and diagnosis.verdict is not Verdict.UNHEALTHY:
+        return True
     return diagnosis.verdict is Verdict.AT_RISK or diagnosis.confidence < thresholds.SURE
 
 

@@ -16,7 +16,7 @@ from service.domain.architecture import resolve
 from service.domain.errors import ChangeRefused
 from service.domain.findings import Finding
 from service.domain.model_source import ArtifactSource, SpecSource
-from service.domain.probe_plan import InputPlan, ProbePlan
+from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest, IgnoreRule, ModelRequest
 from service.pipeline import analyse
@@ -192,3 +192,22 @@ def test_changes_cross_the_wall_and_a_refused_one_leaves_the_session_alive(
     assert again == before
     assert {one.nonlinearity for one in changed.layers[:4]} == {"relu"}
     assert (changed.model.total_gain or 0.0) > 10 * (before.model.total_gain or 1.0)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "verdicts"),
+    [
+        (OptimizerPlan("sgd", 0.05, momentum=0.9), {"healthy"}),
+        (OptimizerPlan("adam", 1e-3), {"healthy"}),
+        (OptimizerPlan("adam", 2e-4), {"healthy"}),
+        (OptimizerPlan("sgd", 100.0), {"unhealthy"}),
+        (OptimizerPlan("sgd", 1e-9), {"at_risk", "unhealthy"}),
+        (OptimizerPlan("sgd", 0.1, clip_norm=1e-9), {"at_risk", "unhealthy"}),
+        (OptimizerPlan("sgd", 0.1, weight_decay=5.0), {"at_risk", "unhealthy"}),
+    ],
+)
+def test_the_verdict_is_for_the_optimizer_that_was_named(
+    prober: ZygoteProber, optimizer: OptimizerPlan, verdicts: set[str]
+) -> None:
+    report = spec_report(prober, mlp_spec(3, 64, "ReLU"), optimizer=optimizer)
+    assert report.diagnosis.verdict in verdicts, report.diagnosis.summary

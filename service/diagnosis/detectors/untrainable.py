@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.diagnosis.detector import QUIET, Case, Reading, finding
-from service.diagnosis.outcome import OPTIMIZERS, learned_by
+from service.diagnosis.outcome import OPTIMIZERS, learned_by, still_learning
 from service.domain.findings import Severity
 
 
@@ -34,17 +34,21 @@ class Untrainable:
         """Tell what failed; the verdict itself is weighed elsewhere, hence no risk here."""
         learned = learned_by(case.trial)
         failed = [name for name, does in learned.items() if not does]
+        if case.plan.optimizer is not None and case.trial and still_learning(case.trial.runs[0]):
+            return QUIET
         if case.trial is None or not failed:
             return QUIET
         none = len(failed) == len(learned)
         who = " and ".join(OPTIMIZERS.get(name, name) for name in failed)
         do = "does" if len(failed) == 1 else "do"
+        named = case.plan.optimizer
+        rates = "any rate tried" if named is None else f"the rate {named.lr:g} that was named"
         return Reading(
             finding(
                 self,
                 Severity.ERROR if none else Severity.WARNING,
                 0.95,
-                f"{who} {do} not learn in {case.trial.steps} steps at any rate tried. "
+                f"{who} {do} not learn in {case.trial.steps} steps at {rates}. "
                 f"The task was {case.trial.task.replace('_', ' ')}.",
                 evidence={
                     "steps": case.trial.steps,

@@ -14,7 +14,7 @@ from service.diagnosis.detector import Case, Reading
 from service.diagnosis.outcome import LIKELIHOOD
 from service.diagnosis.verdict import Belief, static_belief
 from service.domain.findings import Diagnosis, Severity, Verdict
-from service.domain.probe_plan import OptimizerPlan
+from service.domain.probe_plan import OptimizerPlan, ProbePlan
 from service.domain.request import IgnoreRule
 
 Table = Mapping[str, Any]
@@ -141,11 +141,11 @@ def test_settled_healthy_is_healthy_and_asks_no_more(case_of: Build) -> None:
 
 
 def test_wants_trial_only_where_the_statistics_are_not_sure(case_of: Build) -> None:
-    assert not wants_trial(_diagnosed(case_of(HEALTHY)))
-    assert not wants_trial(_diagnosed(case_of(VANISHING)))
-    assert wants_trial(_diagnosed(case_of(BETWEEN)))
+    assert not wants_trial(_diagnosed(case_of(HEALTHY)), ProbePlan())
+    assert not wants_trial(_diagnosed(case_of(VANISHING)), ProbePlan())
+    assert wants_trial(_diagnosed(case_of(BETWEEN)), ProbePlan())
     tried = case_of({**BETWEEN, "trial": {"sgd": False, "adam": True}})
-    assert not wants_trial(_diagnosed(tried))
+    assert not wants_trial(_diagnosed(tried), ProbePlan())
 
 
 def test_likelihoods_are_distributions() -> None:
@@ -156,12 +156,12 @@ def test_likelihoods_are_distributions() -> None:
 def test_very_deep_plain_stacks_and_recurrent_layers_are_doubted(case_of: Build) -> None:
     deep: Table = {"gradient": [0.1] * 50}
     assert _diagnosed(case_of(deep)).verdict is Verdict.HEALTHY
-    assert wants_trial(_diagnosed(case_of(deep)))
+    assert wants_trial(_diagnosed(case_of(deep)), ProbePlan())
     recurrent: Table = {"gradient": [0.05, 0.1], "op": ["lstm", "linear"]}
     assert _diagnosed(case_of(recurrent)).verdict is Verdict.HEALTHY
-    assert wants_trial(_diagnosed(case_of(recurrent)))
+    assert wants_trial(_diagnosed(case_of(recurrent)), ProbePlan())
     residual = {**deep, "residual": [i % 2 == 1 for i in range(50)]}
-    assert not wants_trial(_diagnosed(case_of(residual)))
+    assert not wants_trial(_diagnosed(case_of(residual)), ProbePlan())
 
 
 @pytest.mark.parametrize(
@@ -223,9 +223,9 @@ def test_belief_is_a_distribution(pairs: list[tuple[float, float]]) -> None:
 def test_recurrent_layers_are_doubted_where_their_steps_tell_too_little(case_of: Build) -> None:
     told: Table = {"gradient": [0.05, 0.1], "op": ["lstm", "linear"], "gain": [0.3, 0.5]}
     told = {**told, "steps": 8, "memory": 0.8}
-    assert not wants_trial(_diagnosed(case_of(told)))
-    assert wants_trial(_diagnosed(case_of({**told, "steps": 64, "memory": 0.95})))
-    assert wants_trial(_diagnosed(case_of({**told, "gain": [1e-4, 0.5]})))
+    assert not wants_trial(_diagnosed(case_of(told)), ProbePlan())
+    assert wants_trial(_diagnosed(case_of({**told, "steps": 64, "memory": 0.95})), ProbePlan())
+    assert wants_trial(_diagnosed(case_of({**told, "gain": [1e-4, 0.5]})), ProbePlan())
 
 
 def test_fading_memory_stops_half_way_and_is_no_error(case_of: Build) -> None:
