@@ -205,7 +205,8 @@ class ModelDiagnosisOut(Out):
     total_gain: Number
     """Gradient norm at the first layer's output over that at the last layer's output."""
     trainable_depth: JsonOrNull = None
-    """predicted, low, high, actual; null where theory does not cover the model."""
+    """How many layers the initialization trains to: predicted, low, high (null: no end within 1000
+    layers), actual; null where theory does not cover the model."""
     gradient_check: GradientCheckOut | None = None
     """null for large models, and where the difference does not settle."""
 
@@ -246,7 +247,8 @@ class GradientOut(Out):
     gain_quantiles: dict[str, Number]
     """p05, p50, p95 per sample."""
     gain_parts: dict[str, Number] | None
-    """weight, activation, normalization, residual: factors of the gain."""
+    """weight, activation, normalization, residual: factors of the gain, null where the layer has
+    no such part; unexplained: the rest, where it is not 1. null for recurrent and attention."""
     predicted_gain: Number
     """Theory's gain; null where it does not cover the layer."""
     zero_fraction: Number
