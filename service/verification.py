@@ -54,7 +54,7 @@ def verify(
 ) -> Verified:
     """Apply each recommendation in the same session, on the same seeds and batches; then look for
     the smallest set that brings the verdict to healthy, and train it. Raises ProbeFailure."""
-    if before.verdict is Verdict.HEALTHY:
+    if before.verdict in {Verdict.HEALTHY, Verdict.INCONCLUSIVE}:
         return Verified(tuple(recommendations), None, ())
     bench = _Bench(session, before, measurements, judge)
     kept, notes = [], []

@@ -148,7 +148,7 @@ def _is_error(found: Finding) -> bool:
 
 def _summary(verdict: Verdict, findings: Sequence[Finding], case: Case) -> str:
     if verdict is Verdict.INCONCLUSIVE:
-        return "Nothing could be measured: the model has no layers that a gradient reaches."
+        return _nothing_to_train(case)
     if verdict is Verdict.HEALTHY:
         return _healthy(case)
     worst = next((f for f in findings if f.severity.rank >= Severity.WARNING.rank), None)
@@ -162,6 +162,13 @@ def _healthy(case: Case) -> str:
     fall = gradient_fall(case.flow)
     kept = f" (gradients fall {fall.median:.1f} decades over depth)" if fall else ""
     return f"This trains as it stands with {who}{kept}."
+
+
+def _nothing_to_train(case: Case) -> str:
+    at_input = case.measured.model.input_grad_norm
+    if at_input is None:
+        return "Nothing could be measured: the model has no layers that a gradient reaches."
+    return f"The model has no parameters to train; the gradient at its input is {at_input:.2g}."
 
 
 def _who_trains(trial: Trial | None) -> str:

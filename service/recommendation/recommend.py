@@ -24,8 +24,10 @@ def recommend(
     """Changes of the allowed kinds, least invasive first, with ids r1, r2 …
 
     `batch_size` is the number of samples per training batch, ≥ 1. Nothing is applied here: `effect`
-    is None. A healthy model gets at most the clipping recommendation.
+    is None. A healthy model gets at most the clipping recommendation, one without layers none.
     """
+    if not measurements.layers:
+        return ()
     case = Case(diagnosis, measurements, architecture, batch_size, trial)
     proposed = (
         recommendation
