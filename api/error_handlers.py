@@ -21,6 +21,7 @@ STATUS: dict[str, int] = {
     "shape_mismatch": 422,
     "unsupported_artifact": 422,
     "artifact_rejected": 422,
+    "change_refused": 422,
     "idempotency_conflict": 422,
     "analysis_not_found": 404,
     "artifact_not_found": 404,

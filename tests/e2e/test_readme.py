@@ -44,6 +44,8 @@ def assert_told(shown: Any, real: Any, where: str) -> None:
     elif isinstance(shown, str):
         number = r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
         assert re.sub(number, "#", real) == re.sub(number, "#", shown), where
+    elif shown is None or isinstance(shown, bool):
+        assert real is shown, where
     else:
         assert real == pytest.approx(shown, rel=0.05), where
 
