@@ -64,6 +64,7 @@ def analyse(
                 _judge(request),
                 architecture=architecture,
                 may_train=facts.trial_steps > 0,
+                in_time=lambda: watch.total() < plan.budget_seconds,
             )
         peak = session.peak_memory_mb()
     return Report(

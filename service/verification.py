@@ -25,6 +25,9 @@ the second lets the gradient through it (Zhang et al. 2019, Fixup; Goyal et al. 
 MOST_TRIALS = 4
 """Sets of changes that are trained, at most: each costs a short training."""
 
+NOTHING_FOUND = "no permitted change, and no two together, was found to make this train"
+OUT_OF_TIME = "budget: budget_seconds ended before every change was measured and a cure was found"
+
 Judge = Callable[[Measurements, Measurements | None, Trial | None], Diagnosis]
 """By the pipeline's own rules, of a model's numbers, those after a second look, its training."""
 
@@ -51,12 +54,14 @@ def verify(
     *,
     architecture: Architecture | None,
     may_train: bool,
+    in_time: Callable[[], bool],
 ) -> Verified:
     """Apply each recommendation in the same session, on the same seeds and batches; then look for
-    the smallest set that brings the verdict to healthy, and train it. Raises ProbeFailure."""
+    the smallest set that brings the verdict to healthy, and train it. Nothing more is begun once
+    `in_time` says no. Raises ProbeFailure."""
     if before.verdict in {Verdict.HEALTHY, Verdict.INCONCLUSIVE}:
         return Verified(tuple(recommendations), None, ())
-    bench = _Bench(session, before, measurements, judge)
+    bench = _Bench(session, before, measurements, judge, in_time)
     kept, notes = [], []
     for recommendation in recommendations:
         effect = bench.effect(recommendation) if recommendation.kind in EDITS else None
@@ -67,7 +72,7 @@ def verify(
     numbered = tuple(replace(one, id=f"r{index}") for index, one in enumerate(kept, start=1))
     prescription = _prescribe(bench, numbered, trial, architecture, may_train=may_train)
     if prescription is None:
-        notes.append("no permitted change, and no two together, was found to make this train")
+        notes.append(NOTHING_FOUND if in_time() else OUT_OF_TIME)
     return Verified(numbered, prescription, tuple(notes))
 
 
@@ -82,16 +87,23 @@ class _Bench:
     """Measures changed models and remembers what came out."""
 
     def __init__(
-        self, session: ProbeSession, before: Diagnosis, measurements: Measurements, judge: Judge
+        self,
+        session: ProbeSession,
+        before: Diagnosis,
+        measurements: Measurements,
+        judge: Judge,
+        in_time: Callable[[], bool],
     ) -> None:
         self.session = session
         self.before = before
         self.measurements = measurements
         self.judge = judge
+        self.in_time = in_time
         self._measured: dict[tuple[str, ...], _Seen | None] = {}
 
     def effect(self, recommendation: Recommendation) -> Effect | None:
-        """None when the change cannot be made here (a path that depends on data, say)."""
+        """None when the change cannot be made here (a path that depends on data, say), or no time
+        is left."""
         seen = self.measure((recommendation,))
         if seen is None:
             return None
@@ -110,9 +122,11 @@ class _Bench:
         )
 
     def measure(self, chosen: tuple[Recommendation, ...]) -> _Seen | None:
-        """The model with these changes; None when they cannot be made."""
+        """The model with these changes; None when they cannot be made or no time is left."""
         key = tuple(one.title for one in chosen)
         if key not in self._measured:
+            if not self.in_time():
+                return None
             try:
                 self._measured[key] = self._see(changes_of(chosen))
             except ChangeRefused:
@@ -151,7 +165,7 @@ def _prescribe(
             return _prescription(chosen, architecture, None, None)
         if not may_train or verdict is Verdict.UNHEALTHY:
             continue
-        if trained == MOST_TRIALS:
+        if trained == MOST_TRIALS or not bench.in_time():
             return None
         trained += 1
         after = bench.session.trial(changes_of(chosen))

@@ -110,3 +110,10 @@ def test_without_training_the_statistics_alone_prescribe(prober: ZygoteProber) -
     report = report_on(prober, SICK["tanh, weights far too small"], plan={"trial_steps": 0})
     assert report.prescription is not None
     assert report.prescription.trial is None
+
+
+def test_the_search_ends_with_the_budget(prober: ZygoteProber) -> None:
+    report = report_on(prober, mlp(30, "Sigmoid"), plan={"budget_seconds": 0.001})
+    assert report.prescription is None
+    assert any(note.startswith("budget: budget_seconds ended") for note in report.notes)
+    assert all(one.effect is None for one in report.recommendations)
