@@ -1,6 +1,6 @@
 """A healthy zoo: networks that the field trains every day, at their usual initializations.
 
-    python -m benchmarks.zoo [--only NAME …] [--jobs N]
+    python -m benchmarks.zoo [--only NAME …] [--jobs N] [--out docs/zoo.md]
 
 Each goes through the real pipeline as TorchScript, saved and opened again, at its initialization
 and after 10, 50 and 100 % of a short training on the 8×8 digits (Adam at 1e-3). None may come out
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import math
+import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from statistics import median
 from types import MappingProxyType
 
@@ -663,14 +665,34 @@ def table(visits: list[Visit]) -> str:
     return "\n".join([head, *map(row, visits), "", last])
 
 
+def page(visits: list[Visit]) -> str:
+    """docs/zoo.md."""
+    return "\n".join(
+        [
+            "# The healthy zoo",
+            "",
+            "Networks that the field trains every day, small, at their usual initializations, "
+            "saved as TorchScript and judged by the real pipeline before and during a training of "
+            f"{STEPS} steps on the 8×8 digits (Adam, 1e-3). Written by `python -m benchmarks.zoo "
+            f"--out docs/zoo.md` with torch {torch.__version__} on {platform.machine()}.",
+            "",
+            table(visits),
+            "",
+        ]
+    )
+
+
 def main() -> None:
     """Visit them all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=__doc__)
     parser.add_argument("--only", nargs="*", default=list(ZOO), choices=list(ZOO))
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     with ProcessPoolExecutor(arguments.jobs) as pool:
         visits = [seen for found in pool.map(visit, arguments.only) for seen in found]
+    if arguments.out is not None:
+        arguments.out.write_text(page(visits), encoding="utf-8")
     print(table(visits))
     for seen in visits:
         if seen.verdict != "healthy":
