@@ -13,12 +13,11 @@ import argparse
 import io
 import math
 import platform
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -546,7 +545,6 @@ class Visit:
     warnings: tuple[str, ...] = ()
     """Codes of warnings."""
     summary: str = ""
-    seconds: float = field(default=0.0, compare=False)
 
 
 class SavedModel:
@@ -619,9 +617,7 @@ def visit(name: str, stages: tuple[float, ...] = STAGES, *, trial_steps: int = 1
         steps = round(stage * STEPS)
         loss = trained(module, animal, steps - done, generator)
         done = steps
-        began = time.perf_counter()
         found = judged(module, animal, plan).diagnosis
-        took = time.perf_counter() - began
         codes: dict[Severity, tuple[str, ...]] = {
             severity: tuple(f.code for f in found.findings if f.severity is severity)
             for severity in Severity
@@ -636,7 +632,6 @@ def visit(name: str, stages: tuple[float, ...] = STAGES, *, trial_steps: int = 1
                 codes[Severity.ERROR],
                 codes[Severity.WARNING],
                 found.summary,
-                took,
             )
         )
     return visits
@@ -647,13 +642,13 @@ def row(seen: Visit) -> str:
     told = ", ".join([*(f"ERROR {code}" for code in seen.errors), *seen.warnings]) or "–"
     return (
         f"| {seen.name} | {seen.stage:.0%} | {seen.loss:.2f} | {seen.verdict} "
-        f"{seen.confidence:.2f} | {told} | {seen.seconds:.1f} |"
+        f"{seen.confidence:.2f} | {told} |"
     )
 
 
 def table(visits: list[Visit]) -> str:
     """All visits, and what they come to."""
-    head = "| network | trained | loss | verdict | findings | s |\n|---|---|---|---|---|---|"
+    head = "| network | trained | loss | verdict | findings |\n|---|---|---|---|---|"
     unhealthy = sum(seen.verdict == "unhealthy" for seen in visits)
     errors = sum(bool(seen.errors) for seen in visits)
     told = [len(seen.warnings) for seen in visits]
