@@ -14,7 +14,7 @@ BASE := .venv/.stamp-run
 DEV := .venv/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker migrate test lint types score constraints
+.PHONY: help run worker migrate test lint types score accuracy constraints
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,6 +40,9 @@ types: $(DEV) ## mypy --strict
 
 score: $(DEV) ## precision, recall, false alarms, repair rate on CASES
 	@$(PY) -m benchmarks.score --cases $(CASES)
+
+accuracy: $(DEV) ## how far the verdict can be trusted: writes docs/accuracy.md (an hour or more)
+	@$(PY) -m benchmarks.accuracy
 
 constraints: $(DEV) ## pin what is installed, except torch and what only torch needs
 	@$(PY) -m pip freeze --exclude-editable \
