@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import json
 import time
 from collections import Counter
@@ -69,8 +70,10 @@ class InProcessSession:
         return self._session.trial(changes)
 
     def export(self, changes: tuple[Mapping[str, Any], ...] = ()) -> bytes:
-        """Not part of a score."""
-        raise NotImplementedError
+        """The weights as changed, a safetensors file."""
+        file = io.BytesIO()
+        self._session.export(file, changes)
+        return file.getvalue()
 
     def peak_memory_mb(self) -> float | None:
         """Unknown: this process holds more than the model."""
