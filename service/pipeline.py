@@ -10,16 +10,25 @@ from typing import Any
 
 from service.diagnosis.diagnose import diagnose, unmatched, wants_settling, wants_trial
 from service.domain.analysis import Stage
+from service.domain.errors import ChangeRefused
 from service.domain.findings import Diagnosis, Severity, Verdict
 from service.domain.measurements import Measurements, ModelFacts, Trial
 from service.domain.model_source import ModelSource, SpecSource
 from service.domain.probe_plan import ProbePlan
 from service.domain.report import Cost, Report
 from service.domain.request import AnalysisRequest
+from service.losable_session import LosableSession
 from service.ports import Prober, ProbeSession
 from service.recommendation.recommend import recommend
 from service.theory.prediction import with_predictions
-from service.verification import SETTLING_STEPS, Judge, verify
+from service.verification import (
+    NOTHING_FOUND,
+    OUT_OF_TIME,
+    SETTLING_STEPS,
+    Judge,
+    Verified,
+    verify,
+)
 
 
 def analyse(
@@ -28,7 +37,8 @@ def analyse(
     prober: Prober,
     on_stage: Callable[[Stage], None],
 ) -> Report:
-    """Answer one request. Raises ProbeFailure, SandboxUnavailable."""
+    """Answer one request. A child that is lost after the diagnosis costs what it had still to
+    verify, and no more. Raises ProbeFailure, SandboxUnavailable."""
     watch = _Stopwatch(on_stage)
     plan = request.probe
     with watch.stage(Stage.LOAD), prober.open(source, plan) as session:
@@ -37,13 +47,13 @@ def analyse(
             measurements = with_predictions(session.measure())
         with watch.stage(Stage.DIAGNOSE):
             diagnosis, settled = _static(request, session, measurements)
+        rest = LosableSession(session, watch.announce_again)
         trial: Trial | None = None
         if facts.trial_steps and wants_trial(diagnosis, plan):
             with watch.stage(Stage.TRIAL):
-                trial = session.trial()
-                diagnosis = diagnose(
-                    measurements, trial=trial, settled=settled, plan=plan, ignore=request.ignore
-                )
+                trial = _trained(rest)
+            if trial is not None:
+                diagnosis = _judge(request)(measurements, settled, trial)
         with watch.stage(Stage.RECOMMEND):
             architecture = source.architecture if isinstance(source, SpecSource) else None
             advice = recommend(
@@ -56,7 +66,7 @@ def analyse(
             )
         with watch.stage(Stage.VERIFY):
             verified = verify(
-                session,
+                rest,
                 advice,
                 diagnosis,
                 measurements,
@@ -64,7 +74,7 @@ def analyse(
                 _judge(request),
                 architecture=architecture,
                 may_train=facts.trial_steps > 0,
-                in_time=lambda: watch.total() < plan.budget_seconds,
+                in_time=lambda: rest.loss is None and watch.total() < plan.budget_seconds,
             )
         peak = session.peak_memory_mb()
     return Report(
@@ -77,7 +87,9 @@ def analyse(
         layers=measurements.layers,
         trial=trial,
         cost=Cost(watch.total(), facts.device, peak, watch.seconds),
-        notes=measurements.notes + _unused_rules(request, diagnosis) + verified.notes,
+        notes=measurements.notes
+        + _unused_rules(request, diagnosis)
+        + _verified_notes(verified, rest),
         passed=passes(diagnosis, request.fail_on),
     )
 
@@ -102,6 +114,27 @@ def _static(
     return (
         diagnose(measurements, settled=settled, plan=request.probe, ignore=request.ignore),
         settled,
+    )
+
+
+def _trained(session: LosableSession) -> Trial | None:
+    """The short training; None when the child was lost over it."""
+    try:
+        return session.trial()
+    except ChangeRefused:
+        return None
+
+
+def _verified_notes(verified: Verified, session: LosableSession) -> tuple[str, ...]:
+    """What was tried in vain, and what could not be tried."""
+    if session.loss is None:
+        return verified.notes
+    # Neither the budget nor the search came to its end: the child did.
+    notes = tuple(note for note in verified.notes if note not in {NOTHING_FOUND, OUT_OF_TIME})
+    return (
+        *notes,
+        f"{session.loss.code}: {session.loss.detail}; the diagnosis was ready by then, and "
+        "recommendations without effect are not verified",
     )
 
 
@@ -146,6 +179,7 @@ class _Stopwatch:
 
     def __init__(self, on_stage: Callable[[Stage], None]) -> None:
         self._on_stage = on_stage
+        self._current = Stage.LOAD
         self._started = time.perf_counter()
         self._inner = 0.0
         self.seconds: dict[str, float] = {}
@@ -153,6 +187,7 @@ class _Stopwatch:
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
         """Time one stage; stages within it are taken off its own time."""
+        self._current = stage
         self._on_stage(stage)
         began, before = time.perf_counter(), self._inner
         try:
@@ -162,6 +197,10 @@ class _Stopwatch:
             own = took - (self._inner - before)
             self._inner = before + took
             self.seconds[stage.value] = round(self.seconds.get(stage.value, 0.0) + own, 6)
+
+    def announce_again(self) -> None:
+        """Tell the stage under way once more: whoever watches may say that all is in vain."""
+        self._on_stage(self._current)
 
     def total(self) -> float:
         """Seconds since the analysis began."""

@@ -168,9 +168,12 @@ def _prescribe(
         if trained == MOST_TRIALS or not bench.in_time():
             return None
         trained += 1
-        after = bench.session.trial(changes_of(chosen))
-        if bench.judge(seen.measurements, seen.settled, after).verdict is Verdict.HEALTHY:
-            return _prescription(chosen, architecture, trial or bench.session.trial(), after)
+        try:
+            after = bench.session.trial(changes_of(chosen))
+            if bench.judge(seen.measurements, seen.settled, after).verdict is Verdict.HEALTHY:
+                return _prescription(chosen, architecture, trial or bench.session.trial(), after)
+        except ChangeRefused:
+            continue
     return None
 
 

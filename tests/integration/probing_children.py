@@ -1,18 +1,23 @@
-"""The real child, which tells before it exports what it had to import after the fork."""
+"""The real child, with one thing changed."""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Mapping
+from typing import Any
 
 from service import probe_protocol
+from service.domain.measurements import Trial
 from service.probing import child
+from service.probing.session import Session
 
 warm_up = child.warm_up
 
 
 def serve(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
-    """As `service.probing.child.serve`, but an export is answered with the new modules."""
+    """An export is answered with the modules that had to be imported after the fork."""
     known = set(sys.modules)
     encode = probe_protocol.encode
 
@@ -23,4 +28,15 @@ def serve(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
         return encode(message)
 
     probe_protocol.encode = telling
+    child.serve(model_fd, channel_fd, output_fd)
+
+
+def serve_but_train_for_ever(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
+    """A short training does not end."""
+
+    def trial(self: Session, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
+        time.sleep(600)
+        raise AssertionError(self, changes)
+
+    Session.trial = trial  # type: ignore[method-assign]
     child.serve(model_fd, channel_fd, output_fd)
