@@ -285,6 +285,8 @@ class ParameterOut(Out):
     """How far the rows' gradients differ, 0 … 1; 0: symmetric units."""
     nonfinite_count: int
     """NaN and infinite elements."""
+    grad_nonfinite_count: int
+    """NaN and infinite elements of its gradient."""
 
 
 class TimeStepsOut(Out):

@@ -126,6 +126,8 @@ class Parameter:
     """How far the rows' gradients differ, 0 … 1; 0: symmetric units."""
     nonfinite_count: int = 0
     """NaN and infinite elements."""
+    grad_nonfinite_count: int = 0
+    """NaN and infinite elements of its gradient."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,8 @@ class ParameterStatistics:
     0 … 1; 0: all units receive the same gradient (symmetry)."""
     nonfinite_count: int = 0
     """NaN and infinite elements of θ (first seed)."""
+    grad_nonfinite_count: int = 0
+    """NaN and infinite elements of g, summed over seeds and batches."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,13 +39,17 @@ class ParameterRecord:
         self.norms: list[float | None] = []
         self.unit_spread: float | None = None
         self.update_ratio: float | None = None
+        self.nonfinite_gradient = 0
+        """NaN and infinite elements of the gradients."""
         self._sum: Tensor | None = None
 
     def add(self, gradient: Tensor | None) -> None:
         """The gradient of one batch; None: the loss does not depend on the parameter."""
         if gradient is None:
             return
-        self.norms.append(reductions.size_of(gradient).norm)
+        size = reductions.size_of(gradient)
+        self.norms.append(size.norm)
+        self.nonfinite_gradient += size.nonfinite
         if self._sum is None:
             self.unit_spread = unit_spread(gradient)
             self._sum = gradient.clone()

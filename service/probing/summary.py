@@ -170,6 +170,7 @@ def _parameter(name: str, seeds: list[Seed], frozen: bool) -> ParameterStatistic
         frozen=frozen,
         unit_spread=finite_mean([record.unit_spread for record in records]),
         nonfinite_count=records[0].size.nonfinite,
+        grad_nonfinite_count=sum(record.nonfinite_gradient for record in records),
     )
 
 

@@ -449,6 +449,36 @@ def test_vanished_and_exploded_gradients_keep_their_numbers() -> None:
     assert first.nonfinite_count > 0 or (first.norm is not None and first.norm > 1e20)
 
 
+class RootOfWeights(nn.Module):
+    """√|θ| is 0 at 0, where its slope is infinite: finite weights, finite outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3, 8))
+        with torch.no_grad():
+            self.weight[0, 2:4] = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = nn.functional.linear(x, self.weight.abs().sqrt())
+        return y
+
+
+def test_a_gradient_that_is_not_finite_is_counted_where_the_weights_are() -> None:
+    model = RootOfWeights()
+    session = opened(model, plan_for(8, batches=3, seeds=2, loss="output_mean_square"))
+    count = 0
+    for seed, number in ((seed, number) for seed in range(2) for number in range(3)):
+        output = model(*session.batch(seed, number).inputs)
+        (gradient,) = torch.autograd.grad(output.square().mean(), [model.weight])
+        count += int((~gradient.isfinite()).sum())
+    assert count > 0
+    (parameter,) = session.measure().layers[0].parameters
+    assert parameter.grad_nonfinite_count == count
+    assert parameter.nonfinite_count == 0
+    assert parameter.grad_norm is None
+    assert parameter.connected
+
+
 @pytest.mark.parametrize("activation", [nn.LogSigmoid, nn.Softplus, nn.SELU, nn.Hardsigmoid])
 def test_saturating_activations_are_watched(activation: type[nn.Module]) -> None:
     torch.manual_seed(0)

@@ -51,7 +51,8 @@ def _check(layer: LayerMeasurements) -> None:
     assert layer.output_shape, layer
     for parameter in layer.parameters:
         assert (parameter.rms is None) == (parameter.nonfinite_count > 0), parameter
-        assert parameter.connected or parameter.grad_norm is None, parameter
+        reached = parameter.grad_norm is not None or parameter.grad_nonfinite_count > 0
+        assert parameter.connected == reached, parameter
     gradient = layer.gradient
     assert gradient.gain is None or gradient.gain >= 0
     if any(parameter.grad_norm is not None for parameter in layer.parameters):
