@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from service.domain.probe_plan import InputPlan
 from service.storage.formats import open_zip
@@ -21,6 +21,8 @@ MAX_PICKLE = 1 << 20
 """Bytes of a pickle that are read; thousands of layers fit, and a second reads them."""
 LARGEST_SIZE = 2**31 - 1
 """Of one dimension."""
+MAX_CLASSES = 20_000
+"""Names of classes in one pickle; a traced file has one per module."""
 
 _DTYPES = {
     "FloatStorage": "float32",
@@ -82,11 +84,52 @@ class _Thing:
         self.state = state
 
 
+_WRITTEN = (
+    b"\x80.(NIJKMG\x88\x89\x8aXTUcQ"  # protocol, stop, mark, plain values, classes, references
+    b"R\x81b)t\x85\x86\x87]aeh}jqr"  # objects, tuples, lists, dicts, the memo
+)
+"""The opcodes that TorchScript writes, but for those that fill a dict (torch/csrc/jit/
+serialization/pickler.h). Others make sets, whose hash of a deep tuple ends the process, or byte
+arrays as large as the pickle says."""
+
+
 class _Unpickler(pickle._Unpickler):
     """The one in Python: that in C fills memory when a pickle asks for a high memo index."""
 
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        code: pickle._Unpickler.dispatch[code] for code in _WRITTEN
+    }
+
+    stack: list[Any]
+    pop_mark: Callable[[], list[Any]]
+
+    def __init__(self, file: BytesIO) -> None:
+        super().__init__(file)
+        self._classes: dict[str, type[_Thing]] = {}
+
     def find_class(self, module: str, name: str) -> type[_Thing]:  # noqa: ARG002
-        return type("_Thing", (_Thing,), {"name": name})
+        if name not in self._classes:
+            if len(self._classes) >= MAX_CLASSES:
+                raise pickle.UnpicklingError("too many classes")
+            self._classes[name] = type("_Thing", (_Thing,), {"name": name})
+        return self._classes[name]
+
+    def _set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._put_into_dict([(key, value)])
+
+    def _set_items(self) -> None:
+        items = self.pop_mark()
+        self._put_into_dict(list(zip(items[::2], items[1::2], strict=True)))
+
+    def _put_into_dict(self, items: list[tuple[Any, Any]]) -> None:
+        # The hash of a tuple in a tuple in a tuple … leaves no room on the stack.
+        if any(isinstance(key, tuple) for key, _ in items):
+            raise pickle.UnpicklingError("a tuple is no key of a dict")
+        self.stack[-1].update(items)
+
+    dispatch[pickle.SETITEM[0]] = _set_item
+    dispatch[pickle.SETITEMS[0]] = _set_items
 
     def persistent_load(self, pid: Any) -> Any:
         return pid
