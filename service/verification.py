@@ -10,12 +10,11 @@ from typing import Any
 from service.diagnosis.diagnose import wants_settling
 from service.domain.architecture import Architecture
 from service.domain.errors import ChangeRefused
-from service.domain.expanded import expanded
 from service.domain.findings import Diagnosis, Severity, Verdict
 from service.domain.measurements import Measurements, Trial
 from service.domain.recommendations import Effect, Prescription, Recommendation
 from service.ports import ProbeSession
-from service.recommendation.spec_patch import applied
+from service.prescription import Cure, Keep, changes_of, prescribe
 
 EDITS = frozenset({"initializer", "normalization", "activation", "residual"})
 """Kinds that change the model itself, and whose effect a probe can show."""
@@ -55,6 +54,7 @@ def verify(
     architecture: Architecture | None,
     may_train: bool,
     in_time: Callable[[], bool],
+    keep: Keep | None = None,
 ) -> Verified:
     """Apply each recommendation in the same session, on the same seeds and batches; then look for
     the smallest set that brings the verdict to healthy, and train it. Nothing more is begun once
@@ -70,10 +70,12 @@ def verify(
         else:
             kept.append(replace(recommendation, effect=effect))
     numbered = tuple(replace(one, id=f"r{index}") for index, one in enumerate(kept, start=1))
-    prescription = _prescribe(bench, numbered, trial, architecture, may_train=may_train)
-    if prescription is None:
+    cure = _find(bench, numbered, trial, may_train=may_train)
+    if cure is None:
         notes.append(NOTHING_FOUND if in_time() else OUT_OF_TIME)
-    return Verified(numbered, prescription, tuple(notes))
+        return Verified(numbered, None, tuple(notes))
+    prescription, missing = prescribe(cure, session, architecture, keep)
+    return Verified(numbered, prescription, (*notes, *missing))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,21 +142,9 @@ class _Bench:
         return _Seen(measurements, self.session.measure(changes, after_steps=SETTLING_STEPS))
 
 
-def changes_of(chosen: Sequence[Recommendation]) -> tuple[dict[str, Any], ...]:
-    """As edits: what inserts before what replaces, so that new activations keep their own
-    initialization."""
-    ordered = sorted(chosen, key=lambda one: one.kind == "activation")
-    return tuple({"layers": list(one.layers), **one.change, "kind": one.kind} for one in ordered)
-
-
-def _prescribe(
-    bench: _Bench,
-    offered: Sequence[Recommendation],
-    trial: Trial | None,
-    architecture: Architecture | None,
-    *,
-    may_train: bool,
-) -> Prescription | None:
+def _find(
+    bench: _Bench, offered: Sequence[Recommendation], trial: Trial | None, *, may_train: bool
+) -> Cure | None:
     trained = 0
     for chosen in _sets([one for one in offered if one.kind in EDITS and one.effect is not None]):
         seen = bench.measure(chosen)
@@ -162,7 +152,7 @@ def _prescribe(
             continue
         verdict = bench.judge(seen.measurements, seen.settled, None).verdict
         if not may_train and verdict is Verdict.HEALTHY:
-            return _prescription(chosen, architecture, None, None)
+            return Cure(chosen, None, None)
         if not may_train or verdict is Verdict.UNHEALTHY:
             continue
         if trained == MOST_TRIALS or not bench.in_time():
@@ -171,7 +161,7 @@ def _prescribe(
         try:
             after = bench.session.trial(changes_of(chosen))
             if bench.judge(seen.measurements, seen.settled, after).verdict is Verdict.HEALTHY:
-                return _prescription(chosen, architecture, trial or bench.session.trial(), after)
+                return Cure(chosen, trial or bench.session.trial(), after)
         except ChangeRefused:
             continue
     return None
@@ -183,52 +173,6 @@ def _sets(offered: Sequence[Recommendation]) -> Iterator[tuple[Recommendation, .
         for chosen in combinations(offered, size):
             if len({one.kind for one in chosen}) == size:
                 yield chosen
-
-
-def _prescription(
-    chosen: Sequence[Recommendation],
-    architecture: Architecture | None,
-    before: Trial | None,
-    after: Trial | None,
-) -> Prescription:
-    trial = None
-    if before is not None and after is not None:
-        trial = {"before": _curve(before), "after": _curve(after)}
-    return Prescription(
-        recommendations=tuple(one.id for one in chosen),
-        verdict_after=Verdict.HEALTHY.value,
-        trial=trial,
-        patched_spec=_patched(chosen, architecture),
-    )
-
-
-def _patched(
-    chosen: Sequence[Recommendation], architecture: Architecture | None
-) -> dict[str, Any] | None:
-    """The submitted spec with the patches, written out; None for files and unpatchable specs."""
-    if architecture is None:
-        return None
-    # A normalization shifts the places that the other patches speak of.
-    ordered = sorted(chosen, key=lambda one: one.kind == "normalization")
-    patches = [one.patch for one in ordered]
-    if any(patch is None for patch in patches):
-        return None
-    operations = [operation for patch in patches for operation in patch or ()]
-    return expanded(applied(architecture.submitted, operations))
-
-
-def _curve(trial: Trial) -> dict[str, Any]:
-    """The best run of a trial: what it learned, and how."""
-    best = max(trial.runs, key=lambda run: run.progress)
-    learned = {run.optimizer: False for run in trial.runs}
-    learned |= {run.optimizer: True for run in trial.runs if run.learned}
-    return {
-        "optimizer": best.optimizer,
-        "lr": best.lr,
-        "loss": list(best.loss),
-        "learned": all(learned.values()),
-        "learned_by": [name for name, did in learned.items() if did],
-    }
 
 
 def _threats(diagnosis: Diagnosis) -> dict[str, Severity]:

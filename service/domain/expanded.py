@@ -1,7 +1,7 @@
 """An architecture written out so that anyone can build it with torch alone.
 
-Explicit sizes, no groups, unique names without dots, every input named; parameters that are not
-initialized by a named function keep PyTorch's default.
+Explicit sizes, no groups, unique names without dots that are Python identifiers, every input named;
+parameters that are not initialized by a named function keep PyTorch's default.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from service.domain.architecture import Architecture, LayerNode
+from service.domain.plain_names import plain_names
 
 
 def expanded(architecture: Architecture) -> dict[str, Any]:
     """The spec of contract "patched_spec": resolving it gives the same network."""
-    names = _plain_names(architecture)
+    names = expanded_names(architecture)
     given: dict[str, Any] = {
         "shape": list(architecture.input_shape),
         "dtype": architecture.input_dtype,
@@ -23,12 +24,17 @@ def expanded(architecture: Architecture) -> dict[str, Any]:
     return {"input": given, "layers": [_entry(node, names) for node in architecture.layers]}
 
 
+def expanded_names(architecture: Architecture) -> dict[str, str]:
+    """What each layer is called once the network is written out."""
+    return plain_names(node.name for node in architecture.layers)
+
+
 def _entry(node: LayerNode, names: dict[str, str]) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": names[node.name],
         "type": node.type,
         "args": dict(node.args),
-        "inputs": [names[source] for source in node.inputs],
+        "inputs": [names.get(source, source) for source in node.inputs],
     }
     if node.init:
         entry["init"] = {
@@ -36,17 +42,3 @@ def _entry(node: LayerNode, names: dict[str, str]) -> dict[str, Any]:
             for parameter, call in node.init.items()
         }
     return entry
-
-
-def _plain_names(architecture: Architecture) -> dict[str, str]:
-    """body.0.conv → body_0_conv; a number is added where that name is taken."""
-    plain = {"input": "input"}
-    taken = {"input"}
-    for node in architecture.layers:
-        name = wanted = node.name.replace(".", "_")
-        count = 2
-        while name in taken:
-            name, count = f"{wanted}_{count}", count + 1
-        taken.add(name)
-        plain[node.name] = name
-    return plain

@@ -49,6 +49,14 @@ class Prescription:
     """The smallest verified set of recommendations that makes the model train."""
 
     recommendations: tuple[str, ...]
+    """Their ids."""
     verdict_after: str
+    """The verdict of the changed model."""
     trial: dict[str, Any] | None
+    """The short training before and after; None when it was off."""
     patched_spec: dict[str, Any] | None
+    """The repaired spec, expanded; None for files."""
+    patch: tuple[dict[str, Any], ...] | None = None
+    """RFC 6902 operations that make the submitted spec mean the repaired one; None for files."""
+    weights: str | None = None
+    """Artifact id of the repaired weights, which the analysis owns; None where there are none."""

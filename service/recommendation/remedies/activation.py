@@ -10,6 +10,7 @@ from service.domain.recommendations import Recommendation
 from service.recommendation import source, spec_patch
 from service.recommendation.case import Case
 from service.recommendation.initialization import Draw, Place, as_change, draws_for
+from service.recommendation.repaired import repaired
 from service.recommendation.wording import counted
 from service.theory.gains import critical_point
 
@@ -106,6 +107,11 @@ def _exchange(case: Case, old: str, new: str, codes: tuple[str, ...]) -> Recomme
     draws = tuple(draw for layer in layers for draw in _draws(case, layer, new))
     nodes = _nodes(case, CLASSES[old])
     names = tuple(layer.name for layer in layers)
+    change = {
+        "activation": SUCCESSORS[new],
+        "replaces": CLASSES[old],
+        **(as_change(draws) if draws else {}),
+    }
     return Recommendation(
         id="",
         kind=ReplaceActivation.kind,
@@ -113,12 +119,8 @@ def _exchange(case: Case, old: str, new: str, codes: tuple[str, ...]) -> Recomme
         title=f"Replace {CLASSES[old]} by {SUCCESSORS[new]} after {counted(names)}",
         why=_why(old, new, layers),
         resolves=("dead_units",) if new == "leaky_relu" else codes,
-        change={
-            "activation": SUCCESSORS[new],
-            "replaces": CLASSES[old],
-            **(as_change(draws) if draws else {}),
-        },
-        patch=_patch(case, nodes, draws, new),
+        change=change,
+        patch=_patch(case, names, change),
         code="\n".join(
             part for part in (_code(case, old, new, nodes), source.draws(draws)) if part
         ),
@@ -156,14 +158,12 @@ def _nodes(case: Case, old_class: str) -> tuple[LayerNode, ...]:
 
 
 def _patch(
-    case: Case, nodes: tuple[LayerNode, ...], draws: tuple[Draw, ...], new: str
+    case: Case, names: tuple[str, ...], change: dict[str, object]
 ) -> spec_patch.Patch | None:
-    if case.architecture is None or not nodes:
+    if case.architecture is None:
         return None
-    init = spec_patch.initialize(case.architecture, draws)
-    if init is None:
-        return None
-    return spec_patch.retype(case.architecture, nodes, SUCCESSORS[new]) + init
+    said = repaired(case.architecture, [{"kind": "activation", "layers": names, **change}])
+    return said.patch if said else None
 
 
 def _code(case: Case, old: str, new: str, nodes: tuple[LayerNode, ...]) -> str:

@@ -134,7 +134,8 @@ def patched(spec: dict[str, Any], patch: tuple[dict[str, Any], ...]) -> Architec
         elif operation["op"] == "add" and isinstance(at, list):
             at.insert(key, operation["value"])
         else:
-            assert operation["op"] == "add" or key in at
+            known = range(len(at)) if isinstance(at, list) else at
+            assert operation["op"] == "add" or key in known
             at[key] = operation["value"]
     return resolve(document)
 

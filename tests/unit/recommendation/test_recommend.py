@@ -275,24 +275,33 @@ def _check_initialized(after: Architecture, change: dict[str, Any]) -> None:
         assert (call.name, call.args) == (p["initializer"], p["args"])
 
 
-def test_patch_only_when_all_repetitions_change() -> None:
+def test_repetitions_that_change_by_themselves_are_written_out() -> None:
     right = normal(math.sqrt(2 / 4 / 64))  # before ReLU, one of four branches
     spec = repeated(4, right)
     names = tuple(f"body.{n}.fc" for n in range(4))
     one = of_kind("initializer", advice(spec, diagnosis(SAME, layers=names[1:2])))
     assert "body.1.fc" in one.layers
     assert "body.2.fc" not in one.layers
-    assert one.patch is None
+    assert one.patch is not None
+    after = {node.name: node.init for node in patched(spec, one.patch).layers}
+    before = {node.name: node.init for node in resolve(spec).layers}
+    assert after.keys() == before.keys()
+    assert {name for name in after if after[name] != before[name]} == set(one.layers)
     assert "model.get_submodule('body.1.fc')" in one.code
     every = of_kind("initializer", advice(spec, diagnosis(SAME, layers=names)))
     assert set(names) <= set(every.layers)
     assert every.patch is not None
+    assert all(operation["path"].endswith("/init") for operation in every.patch)
 
 
-def test_no_insertion_behind_a_layer_read_by_name() -> None:
+def test_who_reads_a_layer_by_name_reads_what_is_inserted_behind_it() -> None:
     spec = mlp(10, "Tanh")
     spec["layers"].insert(-1, {"name": "sum", "type": "Add", "inputs": ["fc10", "fc9"]})
-    assert of_kind("normalization", advice(spec, VANISHING)).patch is None
+    one = of_kind("normalization", advice(spec, VANISHING))
+    assert one.patch is not None
+    nodes = {node.name: node for node in patched(spec, one.patch).layers}
+    assert nodes["sum"].inputs == ("fc10_norm", "fc9_norm")
+    assert nodes["fc10_norm"].inputs == ("fc10",)
 
 
 def test_uploaded_models_get_code_without_patch() -> None:

@@ -1,0 +1,118 @@
+"""A prescription to take away: the repaired spec, the patch to it, and the repaired weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jsonpatch import JsonPatchException, JsonPointerException
+
+from service.domain.architecture import Architecture, resolve
+from service.domain.errors import ChangeRefused, GraddxError, PayloadTooLarge, StorageFull
+from service.domain.expanded import expanded
+from service.domain.findings import Verdict
+from service.domain.measurements import Trial
+from service.domain.recommendations import Prescription, Recommendation
+from service.domain.state_dict import renamed, tensor_names
+from service.ports import ProbeSession
+from service.recommendation.repaired import Repaired, repaired
+from service.recommendation.spec_patch import applied
+
+Keep = Callable[[bytes], str]
+"""Store a file for the analysis; returns its artifact id. Raises StorageFull, PayloadTooLarge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cure:
+    """Changes after which the model was found to train."""
+
+    chosen: tuple[Recommendation, ...]
+    """The smallest set."""
+    before: Trial | None
+    """Short training as submitted; None when it was off."""
+    after: Trial | None
+    """The same with the changes."""
+
+    @property
+    def changes(self) -> tuple[dict[str, Any], ...]:
+        """As edits of the model."""
+        return changes_of(self.chosen)
+
+
+def changes_of(chosen: Sequence[Recommendation]) -> tuple[dict[str, Any], ...]:
+    """As edits: what inserts before what replaces, so that new activations keep their own
+    initialization."""
+    ordered = sorted(chosen, key=lambda one: one.kind == "activation")
+    return tuple({"layers": list(one.layers), **one.change, "kind": one.kind} for one in ordered)
+
+
+def prescribe(
+    cure: Cure, session: ProbeSession, architecture: Architecture | None, keep: Keep | None
+) -> tuple[Prescription, tuple[str, ...]]:
+    """The prescription, and notes about what of it there is not. `architecture`: None for files.
+    `keep`: None when weights are not to be kept. Raises ProbeFailure."""
+    remade = None if architecture is None else _remade(cure, architecture)
+    trial = None
+    if cure.before is not None and cure.after is not None:
+        trial = {"before": _curve(cure.before), "after": _curve(cure.after)}
+    prescription = Prescription(
+        recommendations=tuple(one.id for one in cure.chosen),
+        verdict_after=Verdict.HEALTHY.value,
+        trial=trial,
+        patched_spec=remade.spec if remade else None,
+        patch=remade.patch if remade else None,
+    )
+    if keep is None or (architecture is not None and remade is None):
+        return prescription, ()
+    try:
+        content = session.export(cure.changes)
+        return replace(prescription, weights=keep(_fitting(content, remade))), ()
+    except ChangeRefused:  # the child is gone, as the notes say
+        return prescription, ()
+    except (StorageFull, PayloadTooLarge, NotRenamed) as error:
+        return prescription, (f"the repaired weights are not kept: {error}",)
+
+
+class NotRenamed(Exception):
+    """The weights do not have the names of the repaired spec; the message says which."""
+
+
+def _remade(cure: Cure, architecture: Architecture) -> Repaired | None:
+    """The spec with the changes; where they can only be said one by one, their patches in turn."""
+    done = repaired(architecture, cure.changes)
+    patches = [one.patch for one in cure.chosen]
+    if done is not None or None in patches:
+        return done
+    operations = tuple(operation for patch in patches for operation in patch or ())
+    try:
+        after = applied(architecture.submitted, operations)
+    except (GraddxError, JsonPatchException, JsonPointerException):
+        return None
+    return Repaired(operations, expanded(after), {})
+
+
+def _fitting(content: bytes, remade: Repaired | None) -> bytes:
+    """The weights with the names of the repaired spec; those of a file stay as they are."""
+    if remade is None:
+        return content
+    content = renamed(content, remade.names)
+    layers = resolve(remade.spec).layers
+    wanted = {f"{node.name}.{key}" for node in layers for key in node.parameters}
+    if missing := wanted - tensor_names(content):
+        raise NotRenamed(f"{min(missing)} has no counterpart in the model that was measured")
+    return content
+
+
+def _curve(trial: Trial) -> dict[str, Any]:
+    """The best run of a trial: what it learned, and how."""
+    best = max(trial.runs, key=lambda run: run.progress)
+    learned = {run.optimizer: False for run in trial.runs}
+    learned |= {run.optimizer: True for run in trial.runs if run.learned}
+    return {
+        "optimizer": best.optimizer,
+        "lr": best.lr,
+        "loss": list(best.loss),
+        "learned": all(learned.values()),
+        "learned_by": [name for name, did in learned.items() if did],
+    }

@@ -1,0 +1,1 @@
+"""An architecture as PyTorch source that anyone can run, read and change."""

@@ -1,0 +1,156 @@
+"""Repaired spec, patch and exported weights are all the model that was measured."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import jsonpatch
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from service.domain.architecture import Architecture, resolve
+from service.domain.plain_names import MODULE_ATTRIBUTES, plain_names
+from service.domain.probe_plan import ProbePlan
+from service.domain.state_dict import renamed, tensor_names
+from service.probing.loaders import spec
+from service.probing.session import Session
+from service.recommendation.repaired import repaired
+from tests.unit.domain.random_specs import REPEATABLE, Network, networks
+from tests.unit.recommendation.random_changes import initializations, normalizations
+from tests.unit.recommendation.remedy_cases import cnn, mlp, recurrent, repeated
+
+
+def test_no_layer_is_called_like_what_a_module_is_used_for() -> None:
+    public = {name for name in dir(nn.Module()) if not name.startswith("_")}
+    assert public <= MODULE_ATTRIBUTES
+    assert not public & set(plain_names(public).values())
+
+
+@settings(REPEATABLE, max_examples=40)
+@given(network=networks(), data=st.data())
+def test_patched_and_written_out_are_built_alike(network: Network, data: st.DataObject) -> None:
+    before = resolve(network.spec)
+    changes = [data.draw(normalizations(before)), data.draw(initializations(before))]
+    done = repaired(before, changes)
+    assert done is not None
+    after = resolve(jsonpatch.apply_patch(network.spec, list(done.patch)))
+    one, other = _drawn(after), _drawn(resolve(done.spec))
+    for ours, theirs in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    x = _inputs(after)
+    torch.manual_seed(1)
+    ours = one(x)
+    torch.manual_seed(1)
+    assert torch.equal(
+        ours,
+        other(x),
+    ) or bool(ours.isnan().any())
+
+
+def _drawn(architecture: Architecture) -> spec.SpecNetwork:
+    torch.manual_seed(0)
+    return spec.build(architecture)
+
+
+def _inputs(architecture: Architecture) -> Tensor:
+    shape = (3, *architecture.input_shape)
+    if architecture.input_dtype.startswith("int"):
+        dtype = getattr(torch, architecture.input_dtype)
+        return torch.randint(architecture.input_high or 1, shape, dtype=dtype)
+    return torch.randn(shape)
+
+
+def _norm(kind: str, **args: Any) -> dict[str, Any]:
+    return {"type": kind, "args": args}
+
+
+def _draws(*names: str) -> dict[str, Any]:
+    return {
+        "kind": "initializer",
+        "parameters": [
+            {"parameter": name, "initializer": "orthogonal_", "args": {"gain": 1.5}}
+            for name in names
+        ],
+    }
+
+
+REPAIRS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    "another activation, drawn anew": (
+        mlp(3, "Sigmoid"),
+        [
+            {
+                "kind": "activation",
+                "layers": ["fc1", "fc2", "fc3"],
+                "activation": "ReLU",
+                "replaces": "Sigmoid",
+                "parameters": _draws("fc1.weight", "fc2.weight")["parameters"],
+            }
+        ],
+    ),
+    "BatchNorm, then another activation": (
+        mlp(3, "Tanh"),
+        [
+            {
+                "kind": "normalization",
+                "layers": [
+                    {"after": f"fc{number}"} | _norm("BatchNorm1d", num_features=64)
+                    for number in (1, 2)
+                ],
+            },
+            {
+                "kind": "activation",
+                "layers": ["fc1", "fc2", "fc3"],
+                "activation": "ELU",
+                "replaces": "Tanh",
+            },
+        ],
+    ),
+    "GroupNorm in a convolutional net": (
+        cnn(2),
+        [
+            {
+                "kind": "normalization",
+                "layers": [{"after": "conv1"} | _norm("GroupNorm", num_groups=4, num_channels=8)],
+            }
+        ],
+    ),
+    "one repetition of a residual body": (
+        repeated(3),
+        [
+            _draws("body.1.fc.weight"),
+            {
+                "kind": "normalization",
+                "layers": [{"after": "body.2.fc"} | _norm("LayerNorm", normalized_shape=64)],
+            },
+        ],
+    ),
+    "recurrent weights": (recurrent("LSTM"), [_draws("rnn.weight_hh_l0", "rnn.weight_hh_l1")]),
+}
+
+
+@pytest.mark.parametrize("name", REPAIRS)
+def test_exported_weights_fit_the_repaired_spec(name: str) -> None:
+    document, changes = REPAIRS[name]
+    before = resolve(document)
+    session = Session.open(ProbePlan(batch_size=8, batches=1, seeds=1), before, None)
+    done = repaired(before, changes)
+    assert done is not None
+    content = renamed(_exported(session, changes), done.names)
+    rebuilt = spec.build(resolve(done.spec))
+    assert tensor_names(content) == set(rebuilt.state_dict())
+    rebuilt.load_state_dict(load(content))
+    changed = session.changed(tuple(changes))
+    changed.reset()
+    x = torch.randn(8, *before.input_shape)
+    assert torch.equal(rebuilt(x), changed.forward(x))
+
+
+def _exported(session: Session, changes: list[dict[str, Any]]) -> bytes:
+    file = io.BytesIO()
+    session.export(file, tuple(changes))
+    return file.getvalue()
