@@ -2,7 +2,7 @@
 
 Every family draws small networks on the 8×8 digits from a seed. Depth and initialization are drawn
 together: not a gain, but how many decades the signal is to gain or lose over the whole depth
-(`DECADES`), since that is where networks begin to fail. So both healthy and sick ones are frequent.
+(`RANGES`), since that is where networks begin to fail. So both healthy and sick ones are frequent.
 A drawing says nothing about the label: that is for a real training to say (benchmarks/label.py).
 """
 
@@ -15,9 +15,10 @@ from random import Random
 from types import MappingProxyType
 from typing import Any
 
-DECADES = (-9.0, 4.0)
-"""Range of the change of scale over depth: healthy networks lose up to about two decades, sick ones
-begin at about five; growth beyond four is rarely survived by SGD, often by Adam."""
+RANGES = ((-2.0, 1.2), (-9.0, 4.0), (-14.0, -6.0), (4.0, 12.0))
+"""Ranges of the change of scale over depth, in decades, each as likely as the next: healthy
+networks lose up to about two, sick ones begin at about five; growth beyond four is rarely survived
+by SGD, often by Adam."""
 CLASSES = 10
 PIXELS = 64
 ROWS = 8
@@ -106,7 +107,7 @@ def weights(name: str, *, zero_bias: bool = True, **args: Any) -> dict[str, Any]
 
 def scaled(r: Random, activation: str, depth: int) -> tuple[dict[str, Any], str]:
     """Xavier weights whose gain moves the signal by some decades over `depth` layers."""
-    moved = r.uniform(*DECADES)
+    moved = r.uniform(*r.choice(RANGES))
     gain = round(CRITICAL[activation] * 10 ** (moved / depth), 4)
     return weights("xavier_normal_", gain=gain), f"gain {gain} ({moved:+.1f} decades)"
 
@@ -147,7 +148,7 @@ def residual(r: Random) -> Drawing:
     """Residual perceptrons: branches of any scale, before, after or without normalization."""
     blocks, width, activation = between(r, 2, 16), 32, r.choice((*COMMON, "Mish", "Sigmoid"))
     norm = r.choice([None, None, "pre LayerNorm", "post LayerNorm", "pre BatchNorm1d"])
-    growth = r.uniform(0.0, 8.0)
+    growth = r.choice([r.uniform(0.0, 3.0), r.uniform(0.0, 8.0), r.uniform(8.0, 30.0)])
     branch = round(math.sqrt(max(10 ** (2 * growth / blocks) - 1, 1e-4)), 3)
     last = r.choice(
         [
@@ -157,12 +158,13 @@ def residual(r: Random) -> Drawing:
             None,
         ]
     )
-    stem = r.choice([0, 0, 0, between(r, 2, 10)])
+    stem, bend = r.choice([0, 0, between(r, 2, 30)]), r.choice((activation, "Sigmoid", "Tanh"))
+    draw, how_stem = usual(r, bend, stem) if stem else (None, "")
     stack = Stack()
     trunk = stack.linear(PIXELS, width)
     for _ in range(stem):
-        stack.linear(width, width)
-        trunk = stack.add(activation)
+        stack.linear(width, width, draw)
+        trunk = stack.add(bend)
     for _ in range(blocks):
         if norm and norm.startswith("pre"):
             add_norm(stack, norm.split()[1], width, inputs=[trunk])
@@ -177,7 +179,9 @@ def residual(r: Random) -> Drawing:
     stack.linear(width, CLASSES)
     how = "default" if last is None else str(last["weight"])
     return stack.drawing(
-        [PIXELS], "flat", f"{blocks} blocks {activation} {norm} stem {stem} branch {how}"
+        [PIXELS],
+        "flat",
+        f"{blocks} blocks {activation} {norm} branch {how} stem {stem} {bend} {how_stem}".strip(),
     )
 
 
@@ -248,7 +252,7 @@ def pyramid(r: Random) -> Drawing:
 
 def bottleneck(r: Random) -> Drawing:
     """Some layers of very few units."""
-    depth, width, narrow = between(r, 3, 16), 64, r.choice([1, 2, 3, 4, 6])
+    depth, width, narrow = between(r, 2, 16), 64, r.choice([1, 2, 3, 4, 6, 8, 12])
     activation, every = r.choice((*COMMON, "PReLU", "Sigmoid")), r.choice([2, 3, 5])
     init, how = usual(r, activation, depth)
     norm = r.choice([None, None, None, "LayerNorm", "BatchNorm1d"])
@@ -312,7 +316,7 @@ def transformer(r: Random) -> Drawing:
         call = {"name": "normal_", "args": {"std": std}}
         keys = ("self_attn.in_proj_weight", "self_attn.out_proj.weight")
         init = dict.fromkeys((*keys, "linear1.weight", "linear2.weight"), call)
-    neck = r.choice([0, 0, 0, between(r, 3, 12)])
+    neck = r.choice([0, 0, between(r, 3, 24)])
     final = args["norm_first"] and r.random() < 0.6
     stack = Stack()
     embed = r.choice([None, None, weights("normal_", std=r.choice([0.02, 1.0, 5.0]))])
@@ -324,14 +328,16 @@ def transformer(r: Random) -> Drawing:
     stack.add("Flatten")
     size = ROWS * width
     bend = r.choice(["Sigmoid", "Tanh", "ReLU"])
+    draw, how = usual(r, bend, neck) if neck else (None, "")
     for _ in range(neck):
-        stack.linear(size, width)
+        stack.linear(size, width, draw)
         stack.add(bend)
         size = width
     stack.linear(size, CLASSES)
     where = "pre" if args["norm_first"] else "post"
-    what = f"{where}-norm x{blocks} w{width} std {std} {f'neck {bend} x{neck}' if neck else ''}"
-    return stack.drawing([ROWS, ROWS], "rows", what.strip())
+    what = f"{where}-norm x{blocks} w{width} std {std}"
+    what += f" neck {bend} x{neck} {how}" if neck else ""
+    return stack.drawing([ROWS, ROWS], "rows", what)
 
 
 def recurrent(r: Random) -> Drawing:

@@ -1,12 +1,13 @@
 """Label networks of our own families by training them.
 
     python -m benchmarks.label OUT.jsonl [--seed N] [--minutes M] [--families a,b]
+        [--enough N]
 
 Goes round the families (benchmarks/families.py), one network each, until the time is over, and
 appends a line for each to OUT.jsonl: `spec`, `data`, `label` and what tests/cases/oracle.py adds.
 A network is drawn from (seed, family, number) alone; one that OUT.jsonl already has is not trained
 again, so the command can be stopped and called again. Networks whose training would take too long
-are passed over.
+are passed over, and so is a family that has N sick and N healthy ones.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections import Counter
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -62,11 +64,12 @@ def labelled(family: str, seed: int, number: int) -> dict[str, Any] | None:
     }
 
 
-def known(path: Path) -> set[str]:
-    """Ids that the file already has."""
+def known(path: Path) -> dict[str, dict[str, Any]]:
+    """The cases that the file already has, by id."""
     if not path.exists():
-        return set()
-    return {json.loads(line)["id"] for line in path.read_text(encoding="utf-8").splitlines()}
+        return {}
+    cases = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return {case["id"]: case for case in cases}
 
 
 def main() -> None:
@@ -76,18 +79,28 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--families", default=",".join(FAMILIES))
+    parser.add_argument("--enough", type=int, default=10**9, help="sick and healthy per family")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     done, until = known(arguments.out), time.monotonic() + 60.0 * arguments.minutes
+    counts = Counter((case["family"], case["label"]) for case in done.values())
     with arguments.out.open("a", encoding="utf-8") as out:
         for number in count():
-            for family in arguments.families.split(","):
+            wanted = [
+                family
+                for family in arguments.families.split(",")
+                if min(counts[family, "sick"], counts[family, "healthy"]) < arguments.enough
+            ]
+            if not wanted:
+                return
+            for family in wanted:
                 if time.monotonic() > until:
                     return
                 if f"{family}-{arguments.seed}-{number}" in done:
                     continue
                 case = labelled(family, arguments.seed, number)
                 if case is not None:
+                    counts[family, case["label"]] += 1
                     out.write(json.dumps(case, separators=(",", ":")) + "\n")
                     out.flush()
 

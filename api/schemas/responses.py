@@ -231,6 +231,9 @@ class ActivationOut(Out):
     """Mean pairwise cosine between samples, -1 … 1."""
     nonfinite_count: int
     """NaN and infinite elements."""
+    signal_share: Number
+    """What the model's own randomness (dropout, noise) leaves of the signal: correlation over
+    samples of the same batch passed twice, 0 … 1; null for a model without any."""
 
 
 class GradientOut(Out):

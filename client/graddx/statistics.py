@@ -71,6 +71,9 @@ class Activation:
     """Mean pairwise cosine between samples, -1 … 1."""
     nonfinite_count: int = 0
     """NaN and infinite elements."""
+    signal_share: float | None = None
+    """What the model's own randomness (dropout, noise) leaves of the signal: correlation over
+    samples of the same batch passed twice, 0 … 1; null for a model without any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,9 @@ THREATS = frozenset(
     {
         "vanishing_gradient",
         "exploding_gradient",
+        "drowned_signal",
         "rank_collapse",
+        "narrow_layer",
         "dead_units",
         "saturated_activation",
         "poor_initialization",

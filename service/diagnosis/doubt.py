@@ -5,7 +5,6 @@ A doubt makes no finding: it asks for a short training, and leaves room for what
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -38,10 +37,6 @@ def _doubts(measured: Measurements) -> Iterator[tuple[float, float]]:
     row = all(layer.depth == layer.index + 1 and not layer.residual for layer in layers)
     if row and len(layers) >= thresholds.PLAIN_DEPTH:
         yield thresholds.PLAIN_DEPTH_DOUBT
-    if row and _is_narrow(measured):
-        yield thresholds.NARROW_DOUBT
-    if any(_is_sparse(layer) for layer in layers[:-1]):
-        yield thresholds.SPARSE_DOUBT
 
 
 def _is_long_or_stacked(layer: LayerMeasurements) -> bool:
@@ -53,15 +48,3 @@ def _is_long_or_stacked(layer: LayerMeasurements) -> bool:
     if steps is None or len(steps.memory) >= thresholds.LONG_SEQUENCE or gain is None:
         return True
     return decades(gain) <= -thresholds.STACKED_FALL
-
-
-def _is_narrow(measured: Measurements) -> bool:
-    """Everything passes through a layer of few numbers per sample, fewer than are asked back."""
-    inner = [math.prod(layer.output_shape[1:]) for layer in measured.layers[:-1]]
-    asked = math.prod(measured.model.output_shape[1:])
-    return bool(inner) and min(inner) <= min(thresholds.NARROW, asked - 1)
-
-
-def _is_sparse(layer: LayerMeasurements) -> bool:
-    zeros = layer.activation.zero_fraction
-    return zeros is not None and zeros >= thresholds.SPARSE

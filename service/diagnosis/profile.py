@@ -44,15 +44,38 @@ def gradient_fall(measured: Measurements) -> Decades | None:
 
     The best-fed of the first layers counts, so a branch that is scaled down on purpose
     (LayerScale, zero-initialised residual branches) is no fall as long as its trunk is fed.
+    Layers stacked within a recurrent one are followed to the first of them (`stacked_fall`).
     None when no seed has finite gradients.
     """
+    inside = {layer.index: stacked_fall(layer) for layer in measured.layers}
 
     def fall(seed: SeedProfile) -> float | None:
-        norms = _finite(seed.gradient_norm)
+        norms = {i: norm - inside[i] for i, norm in _finite(seed.gradient_norm).items()}
         first = _first(measured.layers, norms)
-        return max(norms.values()) - first if first is not None else None
+        best = max(_finite(seed.gradient_norm).values(), default=0.0)
+        return best - first if first is not None else None
 
     return _over_seeds(measured, fall)
+
+
+def stacked_fall(layer: LayerMeasurements) -> float:
+    """How far the gradient falls from the best-fed of the layers stacked within a recurrent one to
+    the first of them, in decades, ≥ 0: of the gradients of their input biases, which are those of
+    what enters the activations, summed over time and samples (of their input weights where there
+    are no biases). 0 for other layers and for those whose parameters say nothing."""
+    if layer.op not in RECURRENT:
+        return 0.0
+    for kind in ("bias_ih_l", "weight_ih_l"):
+        norms: dict[int, float] = {}
+        for parameter in layer.parameters:
+            _, found, place = parameter.name.rpartition(kind)
+            level = place.removesuffix("_reverse")
+            if found and level.isdigit() and parameter.grad_norm is not None:
+                norm = decades(parameter.grad_norm)
+                norms[int(level)] = max(norms.get(int(level), norm), norm)
+        if 0 in norms:
+            return max(norms.values()) - norms[0]
+    return 0.0
 
 
 def largest_drop(measured: Measurements) -> float:

@@ -34,6 +34,9 @@ class ActivationStatistics:
     """Mean pairwise cosine between samples, -1 … 1; 1: inputs are no longer told apart."""
     nonfinite_count: int = 0
     """NaN and infinite elements, summed over seeds and batches."""
+    signal_share: float | None = None
+    """Correlation over samples of the same batch passed twice, 0 … 1: what the model's own
+    randomness (dropout, noise) leaves of the signal; None for a model without any."""
 
 
 @dataclass(frozen=True, slots=True)

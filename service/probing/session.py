@@ -42,6 +42,7 @@ from service.probing.losses import Loss
 from service.probing.optimizers import updates
 from service.probing.pilot import micro_batch
 from service.probing.probe import Batch, Seed, choose_loss, gradients_of
+from service.probing.randomness import signal_shares
 from service.probing.recorder import Observed
 from service.probing.summary import summed_up
 from service.probing.trace import Recording, first_lines, preserved, primary_output
@@ -137,12 +138,14 @@ class Session:
         if changes:
             return self.changed(changes).measure(after_steps=after_steps)
         observed = Observed(self.recording, self.layers)
-        seeds = []
+        seeds, signal = [], {}
         try:
             for index in range(self.plan.seeds):
                 self._initialize(index)
                 self._settle(index, after_steps)
                 seeds.append(self._measure_seed(observed, index))
+                if index == 0:
+                    signal = self._signal_shares()
         finally:
             self.restore()
         measured = summed_up(seeds, self.loss, self.output_shape, self.model.frozen)
@@ -155,7 +158,11 @@ class Session:
                 gradient_check=self.gradient_check,
             ),
             layers=tuple(
-                replace(layer, batch_normalization=self.batch_norms.get(layer.index))
+                replace(
+                    layer,
+                    batch_normalization=self.batch_norms.get(layer.index),
+                    activation=replace(layer.activation, signal_share=signal.get(layer.index)),
+                )
                 for layer in measured.layers
             ),
             notes=self._notes(),
@@ -284,6 +291,13 @@ class Session:
             if number == index == 0 and self.gradient_check is None:
                 self._check_gradient(seed, batch)
         return seed
+
+    def _signal_shares(self) -> dict[int, float]:
+        """Of the first batch, where every batch takes the same path."""
+        if not self.recorded:
+            return {}
+        module, batch = self.recording.module, self.batch(0, 0)
+        return signal_shares(module, self.layers, batch, self.batch_size, self.buffers)
 
     def _check_gradient(self, seed: Seed, batch: Batch) -> None:
         """On the first batch of the model as opened."""

@@ -15,9 +15,10 @@ classes (accuracy - s) / (1 - s) with s the share of the commonest class (1/K wh
 
 An optimizer is tried at several rates until one learns (`LADDERS`): the next rate is higher when
 the last stayed at chance, lower when the loss blew up, close by when it had begun to learn. A run
-ends early when it is solved, when the loss is not finite, and when it is at chance after PATIENCE
-steps. A healthy model costs about 50 steps in all, one that does not learn about 250, against the
-hundreds of steps per rate of a plain grid search.
+ends early when it is solved, when the loss is not finite, and, with SGD, when it is at chance after
+PATIENCE steps: Adam, blind to the gradient's size, often leaves chance later than that. A healthy
+model costs about 50 steps in all, one that does not learn about 350, against the hundreds of steps
+per rate of a plain grid search.
 
 How to read it: an optimizer trains the model when one of its runs has learned; when none has, but
 the best progress is 0.33 or more, it trains it half-way; else it does not. A model whose units all
@@ -54,8 +55,10 @@ SOLVED = 0.5
 """Mean score at which a run has nothing more to show and ends."""
 BEGUN = 0.2
 """Progress from which a run has begun to learn."""
-PATIENCE = 40
-"""Steps after which a run at chance is given up."""
+PATIENCE = {"sgd": 40}
+"""Steps after which a run of this optimizer at chance is given up; others go on to the end. Of 161
+labelled networks that learn nothing here, what Adam has learned after 100 steps tells those that
+need 400 from those that never learn better (area under the curve 0.87) than after 40 (0.81)."""
 CHANCE = 0.04
 """A mean score of 2·WINDOW steps below this is chance: 64 samples of 10 classes scatter by 0.01."""
 BLOWN_UP = 2.0
@@ -330,7 +333,7 @@ def _train(model: Trainable, course: Course, attempt: OptimizerPlan) -> TrialRun
             losses.append(loss)
             norms.append(norm)
             scores.append(score)
-            if _is_over(losses, scores):
+            if _is_over(losses, scores, PATIENCE.get(attempt.name, course.steps)):
                 break
     progress = _progress(scores)
     is_class = course.goal.loss.kind is Target.CLASSES
@@ -349,10 +352,10 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _is_over(losses: list[float], scores: list[float]) -> bool:
+def _is_over(losses: list[float], scores: list[float], patience: int) -> bool:
     if not math.isfinite(losses[-1]) or _recent(scores) >= SOLVED:
         return True
-    return len(scores) >= PATIENCE and sum(scores[-2 * WINDOW :]) / (2 * WINDOW) < CHANCE
+    return len(scores) >= patience and sum(scores[-2 * WINDOW :]) / (2 * WINDOW) < CHANCE
 
 
 def _recent(scores: list[float]) -> float:

@@ -132,9 +132,9 @@ def test_a_case_is_labelled_once(tmp_path: Path) -> None:
     assert case["id"] == "biased-1-0"
     assert case["label"] == "healthy"
     path = tmp_path / "cases.jsonl"
-    assert known(path) == set()
+    assert not known(path)
     path.write_text(json.dumps(case) + "\n", encoding="utf-8")
-    assert known(path) == {"biased-1-0"}
+    assert known(path) == {"biased-1-0": case}
 
 
 def test_own_cases_are_what_their_seeds_draw() -> None:

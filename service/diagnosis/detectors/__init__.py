@@ -5,6 +5,7 @@ from __future__ import annotations
 from service.diagnosis.detector import Detector
 from service.diagnosis.detectors.dead_units import DeadUnits
 from service.diagnosis.detectors.disconnected_parameter import DisconnectedParameter
+from service.diagnosis.detectors.drowned_signal import DrownedSignal
 from service.diagnosis.detectors.exploding_gradient import ExplodingGradient
 from service.diagnosis.detectors.exported_in_eval_mode import ExportedInEvalMode
 from service.diagnosis.detectors.extreme_update_ratio import ExtremeUpdateRatio
@@ -13,6 +14,7 @@ from service.diagnosis.detectors.gain_off_theory import GainOffTheory
 from service.diagnosis.detectors.gradient_check_failed import GradientCheckFailed
 from service.diagnosis.detectors.half_precision_underflow import HalfPrecisionUnderflow
 from service.diagnosis.detectors.initial_loss_off import InitialLossOff
+from service.diagnosis.detectors.narrow_layer import NarrowLayer
 from service.diagnosis.detectors.noisy_gradient import NoisyGradient
 from service.diagnosis.detectors.nonfinite_values import NonfiniteValues
 from service.diagnosis.detectors.output_loss_mismatch import OutputLossMismatch
@@ -32,7 +34,9 @@ ALL_DETECTORS: tuple[Detector, ...] = (
     VanishingGradient(),
     ExplodingGradient(),
     FadingMemory(),
+    DrownedSignal(),
     RankCollapse(),
+    NarrowLayer(),
     DeadUnits(),
     SaturatedActivation(),
     PoorInitialization(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from service.diagnosis import thresholds, wording
 from service.diagnosis.detector import QUIET, Case, Reading, finding, grade
 from service.domain.findings import Severity
+from service.domain.measurements import LayerMeasurements
 
 
 class SaturatedActivation:
@@ -38,10 +39,11 @@ class SaturatedActivation:
             return QUIET
         limits = thresholds.SATURATION
         warning = limits.at_risk(share)
+        error = limits.fails(share) if _loses_all(case, worst) else 0.0
         concerned = [x for x, s in shares if s >= thresholds.SATURATION_WORTH_TELLING]
         found = finding(
             self,
-            grade(0.0, warning) or Severity.INFO,
+            grade(error, warning) or Severity.INFO,
             max(warning, 0.9),
             f"{share:.0%} of {worst.name}'s outputs lie where {wording.nonlinearity(worst)} is "
             f"flat. Training is at risk from {limits.warning:.0%} in one layer.",
@@ -56,4 +58,11 @@ class SaturatedActivation:
                 "the weights or the input before it are."
             ],
         )
-        return Reading(found, 0.0, warning)
+        return Reading(found, error, warning)
+
+
+def _loses_all(case: Case, layer: LayerMeasurements) -> bool:
+    """A hidden layer that nothing leads around, of a function that is flat on both sides."""
+    layers = case.measured.layers
+    row = all(each.depth == each.index + 1 and not each.residual for each in layers)
+    return row and layer is not layers[-1] and layer.nonlinearity in thresholds.FLAT_BOTH_SIDES

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from service.diagnosis import thresholds, wording
 from service.diagnosis.detector import QUIET, Case, Reading, finding, grade
-from service.diagnosis.profile import Decades, gradient_fall, largest_drop
+from service.diagnosis.profile import Decades, gradient_fall, largest_drop, stacked_fall
 from service.domain.measurements import LayerMeasurements
 
 
@@ -16,6 +16,8 @@ class VanishingGradient:
     How many decades the norm of ∂loss/∂(layer output) falls from the best-fed layer to the first
     layers (least depth), median over the initializations. Among several first layers the best-fed
     one counts, so a residual branch scaled down on purpose is no fall while its trunk is fed.
+    Within a recurrent layer of several stacked ones the gradients of their biases are followed
+    down to the first.
 
     ### Why it matters
     Layers that receive 1e-6 of the gradient do not move. SGD stops after about three decades;
@@ -23,9 +25,9 @@ class VanishingGradient:
 
     ### Evidence
     `decades` (median, low, high over seeds), `share` of the gradient that arrives, `per_layer`
-    factor, `trainable_depth` where theory covers the stack, `weight_gradient_decades`: in a
-    bias-free ReLU network ⟨W, ∂loss/∂W⟩ is the same for every layer, so weight gradients alone can
-    look flat while the signal dies.
+    factor, `stacked_decades` lost within recurrent layers, `trainable_depth` where theory covers
+    the stack, `weight_gradient_decades`: in a bias-free ReLU network ⟨W, ∂loss/∂W⟩ is the same for
+    every layer, so weight gradients alone can look flat while the signal dies.
 
     ### Known false alarms
     Zero-initialised last layers, LoRA-B and LayerScale look like this at step 0. When the fall
@@ -52,14 +54,16 @@ class VanishingGradient:
         if severity is None:
             return Reading(error=error, warning=warning)
         starved, best = _starved(case.flow.layers)
+        inside = max((stacked_fall(layer) for layer in case.flow.layers), default=0.0)
         rate = 10.0 ** (-fall.median / max(best.depth - starved[0].depth, 1))
         found = finding(
             self,
             severity,
             warning,
-            f"{_arrival(starved, best, fall.median, rate)} That is {fall.median:.1f} decades "
-            f"({fall.low:.1f} to {fall.high:.1f} over initializations); training is at risk from "
-            f"{limits.warning} and fails from about {limits.error}.{wording.reach(case.measured)}",
+            f"{_arrival(starved, best, fall.median, rate, inside)} That is "
+            f"{fall.median:.1f} decades ({fall.low:.1f} to {fall.high:.1f} over initializations); "
+            f"training is at risk from {limits.warning} and fails from about {limits.error}."
+            f"{wording.reach(case.measured)}",
             layers=starved,
             evidence={
                 "decades": fall.median,
@@ -68,6 +72,7 @@ class VanishingGradient:
                 "share": 10.0**-fall.median,
                 "per_layer": rate,
                 "largest_drop": largest_drop(case.flow),
+                "stacked_decades": inside,
                 "weight_gradient_decades": _weight_gradient_span(case),
                 "threshold": limits.warning,
                 "trainable_depth": case.measured.model.trainable_depth,
@@ -100,17 +105,32 @@ def _judged_fall(case: Case) -> Decades | None:
 def _starved(
     layers: Sequence[LayerMeasurements],
 ) -> tuple[list[LayerMeasurements], LayerMeasurements]:
-    """The layers under a hundredth of the largest gradient, or the smallest; and the largest."""
+    """The layers under a hundredth of the largest gradient, or the smallest; and the largest.
+    A recurrent layer counts as what the first of its stacked layers receives."""
     reached = [layer for layer in layers if layer.gradient.norm is not None]
     best = max(reached, key=lambda layer: layer.gradient.norm or 0.0)
     limit = (best.gradient.norm or 0.0) / 100.0
-    starved = [layer for layer in reached if (layer.gradient.norm or 0.0) <= limit]
-    return starved or [min(reached, key=lambda layer: layer.gradient.norm or 0.0)], best
+    starved = [layer for layer in reached if _arriving(layer) <= limit]
+    return starved or [min(reached, key=_arriving)], best
+
+
+def _arriving(layer: LayerMeasurements) -> float:
+    return (layer.gradient.norm or 0.0) * float(10.0 ** -stacked_fall(layer))
 
 
 def _arrival(
-    starved: Sequence[LayerMeasurements], best: LayerMeasurements, fall: float, rate: float
+    starved: Sequence[LayerMeasurements],
+    best: LayerMeasurements,
+    fall: float,
+    rate: float,
+    inside: float,
 ) -> str:
+    if inside > 0.5 * fall:
+        return (
+            f"{starved[0].name} loses {inside:.1f} decades of it from the last of its stacked "
+            f"layers to the first, which receives {wording.power(-fall)} of the gradient at "
+            f"{best.name}."
+        )
     if not starved[0].gradient.norm:
         return f"{starved[0].name} receives nothing of the gradient at {best.name}."
     return (

@@ -94,6 +94,8 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
         column("gradient_abs_max", None),
         column("values_normalized", None),
         column("own_statistics", True),
+        column("signal", None),
+        column("width", WIDTH),
         strict=True,
     )
     layers = tuple(
@@ -107,7 +109,7 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
             fan_in=WIDTH,
             fan_out=WIDTH,
             depth=depth or i + 1,
-            output_shape=tuple(table.get("output_shape", (BATCH, WIDTH))),
+            output_shape=tuple(table.get("output_shape", (BATCH, width))),
             **table.get("layer", {}),
             activation=ActivationStatistics(
                 mean=0.0,
@@ -119,6 +121,7 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
                 dead_unit_fraction=dead,
                 correlation=correlation[i],
                 nonfinite_count=nonfinite,
+                signal_share=signal,
             ),
             gradient=GradientStatistics(
                 rms=None,
@@ -165,6 +168,8 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
             gradient_abs_max,
             values_normalized,
             own_statistics,
+            signal,
+            width,
         ) in enumerate(columns)
     )
     seeds = tuple(

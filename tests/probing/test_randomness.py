@@ -1,0 +1,76 @@
+"""What dropout and noise leave of the signal, against what can be worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from service.domain.probe_plan import InputPlan, ProbePlan
+from service.probing.loaders.loaded import loaded
+from service.probing.session import Session
+
+
+def shares(model: nn.Module, batch_size: int = 512) -> list[float | None]:
+    torch.manual_seed(6)
+    plan = ProbePlan(inputs=(InputPlan((256,)),), batch_size=batch_size, batches=1, seeds=1)
+    session = Session(loaded("torchscript", model, mode="train", dtype=torch.float32), plan)
+    return [layer.activation.signal_share for layer in session.measure().layers]
+
+
+def orthogonal() -> nn.Linear:
+    layer = nn.Linear(256, 256, bias=False)
+    nn.init.orthogonal_(layer.weight)
+    return layer
+
+
+def test_a_model_without_randomness_has_none() -> None:
+    assert shares(nn.Sequential(orthogonal(), nn.ReLU(), orthogonal())) == [None, None]
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_of_a_centred_signal_leaves_what_it_keeps(p: float) -> None:
+    """y = m·x / (1 - p): E[y₁y₂] = x², E[y²] = x² / (1 - p); and an orthogonal map changes
+    neither."""
+    model = nn.Sequential(orthogonal(), nn.Dropout(p), orthogonal())
+    assert shares(model) == pytest.approx([1 - p, 1 - p], abs=0.02)
+
+
+def test_dropouts_multiply() -> None:
+    model = nn.Sequential(
+        orthogonal(), nn.Dropout(0.5), orthogonal(), nn.Dropout(0.5), orthogonal(), nn.Dropout(0.5)
+    )
+    assert shares(model) == pytest.approx([0.5, 0.25, 0.125], abs=0.02)
+
+
+def test_a_skip_connection_keeps_the_signal() -> None:
+    """x + dropout(x), p = ½: covariance 4, variance 5 of x²."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = orthogonal(), orthogonal()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.first(x)
+            out: torch.Tensor = self.last(y + nn.functional.dropout(y, 0.5, training=True))
+            return out
+
+    assert shares(Block())[-1] == pytest.approx(0.8, abs=0.02)
+
+
+def test_the_measurement_leaves_no_trace() -> None:
+    torch.manual_seed(6)
+    model = nn.Sequential(nn.BatchNorm1d(256), nn.Dropout(0.5), orthogonal())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    shares(model, 64)
+    after = model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_a_constant_output_says_nothing_of_itself() -> None:
+    head = nn.Linear(256, 10)
+    nn.init.zeros_(head.weight)
+    seen = shares(nn.Sequential(orthogonal(), nn.Dropout(0.5), head))
+    assert seen[0] == pytest.approx(0.5, abs=0.02)
+    assert seen[1] is None
