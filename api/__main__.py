@@ -1,7 +1,8 @@
-"""Start the server: `python -m api`."""
+"""Start the server: `python -m api`. Keys for its callers: `python -m api keys`."""
 
 from __future__ import annotations
 
+import argparse
 import signal
 import socket
 import sys
@@ -9,7 +10,9 @@ import sys
 import structlog
 import uvicorn
 
+from api import VERSION, keys
 from api.app import create_app
+from api.redaction import redact_event, redact_server_logs
 from service import bootstrap
 from service.config import load, unknown_variables
 
@@ -17,6 +20,8 @@ log = structlog.get_logger()
 
 GRACE_SECONDS = 5
 """How long calls may go on once the server was told to stop."""
+EXIT_UNPROTECTED = 78
+"""Exit status of a server that strangers could use (EX_CONFIG of sysexits.h)."""
 
 
 class Server(uvicorn.Server):
@@ -32,7 +37,19 @@ class Server(uvicorn.Server):
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve, or see to the API keys."""
+    parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
+    commands = parser.add_subparsers(dest="command")
+    keys.add_commands(commands.add_parser("keys", help="make, list and revoke API keys"))
+    asked = parser.parse_args()
+    if asked.command == "keys":
+        keys.run(asked)
+    else:
+        serve()
+
+
+def serve() -> None:
+    """Answer until SIGTERM or SIGINT."""
     _log_to_stderr()
     for complaint in unknown_variables():
         log.warning(complaint)
@@ -40,15 +57,20 @@ def main() -> None:
         # uvicorn raises the signal again when it is done: then the workers are to be stopped too.
         signal.signal(number, lambda *_: sys.exit(0))
     settings = load()
-    with bootstrap.engine(settings) as engine:
-        config = uvicorn.Config(
-            create_app(engine, settings),
-            host=settings.host,
-            port=settings.port,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-            server_header=False,
-        )
-        Server(config).run()
+    try:
+        with bootstrap.engine(settings, VERSION) as engine:
+            config = uvicorn.Config(
+                create_app(engine, settings),
+                host=settings.host,
+                port=settings.port,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+                server_header=False,
+            )
+            redact_server_logs()
+            Server(config).run()
+    except bootstrap.Unprotected as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_UNPROTECTED)
 
 
 def _log_to_stderr() -> None:
@@ -59,6 +81,7 @@ def _log_to_stderr() -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
+            redact_event,
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -10,9 +10,11 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from api import VERSION, error_handlers
+from api.doorkeeper import Doorkeeper
 from api.metrics import expose_metrics
 from api.middleware import BodyLimit, SameOrigin, SecurityHeaders, Unexpected
 from api.openapi import describe
+from api.rate_limits import RateLimits
 from api.routes import analyses, artifacts, catalog, docs, health
 from service.config import Settings
 from service.use_cases import Engine
@@ -52,6 +54,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     error_handlers.install(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, limit=settings.max_upload_mb << 20)
+    app.add_middleware(Doorkeeper, engine=engine, limits=RateLimits(settings.rate_limit))
     app.add_middleware(SameOrigin)
     app.add_middleware(Unexpected)
     expose_metrics(app, engine)

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 
 from api.submission import Reader
+from service.domain.api_keys import Caller
 from service.domain.errors import AnalysisNotFound, ArtifactNotFound
 from service.use_cases import Engine
 
@@ -15,9 +16,20 @@ _ANALYSIS_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ARTIFACT_ID = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-def _engine(request: Request) -> Engine:
+def _server(request: Request) -> Engine:
     engine: Engine = request.app.state.engine
     return engine
+
+
+ServerDep = Annotated[Engine, Depends(_server)]
+"""The engine for what is no owner's: is it ready?"""
+
+
+def _engine(request: Request) -> Engine:
+    """As the caller's owner has it: no route can reach what is somebody else's. The doorkeeper
+    has told who calls, except on the paths that are open."""
+    caller: Caller = request.state.caller
+    return _server(request).owned_by(caller.owner)
 
 
 EngineDep = Annotated[Engine, Depends(_engine)]

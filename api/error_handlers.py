@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from api.schemas.problems import MEDIA_TYPE, Problem, ProblemFault
+from service.domain.api_keys import without_secrets
 from service.domain.errors import GraddxError, InvalidRequest
 
 STATUS: dict[str, int] = {
@@ -23,15 +24,18 @@ STATUS: dict[str, int] = {
     "artifact_rejected": 422,
     "change_refused": 422,
     "idempotency_conflict": 422,
+    "unauthorized": 401,
+    "forbidden": 403,
     "analysis_not_found": 404,
     "artifact_not_found": 404,
     "not_found": 404,
-    "forbidden": 403,
     "method_not_allowed": 405,
     "not_acceptable": 406,
+    "idempotency_in_flight": 409,
     "payload_too_large": 413,
     "unsupported_media_type": 415,
     "gate_failed": 417,
+    "rate_limited": 429,
     "internal_error": 500,
     "analysis_failed": 502,
     "queue_full": 503,
@@ -44,7 +48,12 @@ STATUS: dict[str, int] = {
 CODE_OF_STATUS = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed"}
 """For what Starlette itself refuses."""
 
-RETRY_AFTER = {"queue_full": "5", "not_finished": "5"}
+RETRY_AFTER = {
+    "queue_full": "5",
+    "not_finished": "5",
+    "storage_full": "60",
+    "idempotency_in_flight": "1",
+}
 """Seconds after which asking again makes sense."""
 
 
@@ -60,6 +69,20 @@ class UnsupportedMediaType(GraddxError):
 
     code = "unsupported_media_type"
     title = "Unsupported media type"
+
+
+class Forbidden(GraddxError):
+    """The caller may not do this."""
+
+    code = "forbidden"
+    title = "Forbidden"
+
+
+class RateLimited(GraddxError):
+    """Too many calls."""
+
+    code = "rate_limited"
+    title = "Too many calls"
 
 
 class InvalidParameter(GraddxError):
@@ -94,11 +117,16 @@ def problem(code: str, title: str, detail: str, errors: Iterable[ProblemFault] =
     )
 
 
+def of_error(error: GraddxError) -> Problem:
+    """An error as what its answer holds."""
+    return problem(error.code, error.title, error.detail, _faults(error))
+
+
 def respond(body: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    """A problem as a response."""
+    """A problem as a response; a key that strayed into the request is not told again."""
     retry = {"Retry-After": RETRY_AFTER[body.code]} if body.code in RETRY_AFTER else {}
     return Response(
-        body.model_dump_json(),
+        without_secrets(body.model_dump_json()),
         status_code=body.status,
         media_type=MEDIA_TYPE,
         headers={**retry, **(headers or {})},
@@ -115,7 +143,7 @@ async def _graddx_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, GraddxError)
     if STATUS.get(error.code, 500) == 500:
         raise error
-    return respond(problem(error.code, error.title, error.detail, _faults(error)))
+    return respond(of_error(error))
 
 
 def _faults(error: GraddxError) -> tuple[ProblemFault, ...]:

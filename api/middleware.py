@@ -1,6 +1,6 @@
 """What surrounds every request, outermost first: request id, security headers, a net for what
-nobody caught, other sites' pages, the body limit. Pure ASGI: uploads stream through and disconnects
-are seen."""
+nobody caught, other sites' pages, the doorkeeper (`api/doorkeeper.py`), the body limit. Pure ASGI:
+uploads stream through and disconnects are seen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asgi_correlation_id import correlation_id
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.error_handlers import internal_error, problem, respond
+from api.error_handlers import Forbidden, internal_error, of_error, respond
 from service.domain.errors import PayloadTooLarge
 
 log = structlog.get_logger()
@@ -62,8 +62,8 @@ class SameOrigin:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] == "http" and scope["method"] not in SAFE and _foreign(scope):
-            detail = "this call came from a page of another site"
-            await respond(problem("forbidden", "Forbidden", detail))(scope, receive, send)
+            error = Forbidden("this call came from a page of another site")
+            await respond(of_error(error))(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -118,8 +118,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
         elif _announced(scope) > self.limit:
-            error = too_large(self.limit)
-            await respond(problem(error.code, error.title, error.detail))(scope, receive, send)
+            await respond(of_error(too_large(self.limit)))(scope, receive, send)
         else:
             await self.app(scope, self._counting(receive), send)
 

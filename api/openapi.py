@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.doorkeeper import is_open
 from api.error_handlers import STATUS
 from api.schemas.problems import (
     MEDIA_TYPE,
@@ -117,6 +118,25 @@ def _body(content: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def _put_behind_the_door(document: dict[str, Any]) -> None:
+    """What the doorkeeper does to every operation that is not open."""
+    document["components"]["securitySchemes"] = {
+        "api_key": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "gdx_<id>_<secret>",
+            "description": "An API key (`python -m api keys create`). A server without any key on "
+            "a loopback address takes calls without one.",
+        }
+    }
+    guarded = [path for path in document["paths"] if not is_open(path)]
+    for operation in (one for path in guarded for one in document["paths"][path].values()):
+        operation["security"] = [{"api_key": []}, {}]
+        refusals = problems("unauthorized", "forbidden", "rate_limited")
+        for status in (401, 403, 429):
+            operation["responses"].setdefault(str(status), refusals[status])
+
+
 def describe(app: FastAPI) -> dict[str, Any]:
     """The whole document, made once."""
     if app.openapi_schema is None:
@@ -133,6 +153,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema
+        _put_behind_the_door(document)
         posted = document["paths"]["/v1/analyses"]["post"]["requestBody"]["content"]
         posted["application/json"]["examples"] = _examples()
         app.openapi_schema = document

@@ -19,9 +19,16 @@ from api.json_body import parse_json, pointer
 from api.middleware import too_large
 from api.schemas.reading import read_analysis, read_options, refuse
 from service.domain.analysis import Analysis
-from service.domain.errors import ArtifactNotFound, Fault, GraddxError, InvalidRequest
+from service.domain.errors import (
+    NO_ROOM,
+    ArtifactNotFound,
+    Fault,
+    GraddxError,
+    InvalidRequest,
+    StorageFull,
+)
 from service.domain.request import AnalysisRequest, ModelRequest
-from service.use_cases import Artifact, Engine
+from service.use_cases import Artifact, Engine, Submitted
 
 CHUNK = 1 << 20
 """Bytes read at a time from an uploaded file."""
@@ -46,16 +53,17 @@ class Reader:
     uploads: CapacityLimiter
     """Threads for uploads: slow senders must not take those that answer everyone else."""
 
-    async def submit(self) -> Analysis:
+    async def submit(self, key: str | None = None) -> Analysis:
         """JSON, or a form with files `model` and `data` and JSON `request`. Files are stored only
-        after everything else was found right. Raises InvalidRequest, UnsupportedMediaType, and
-        what the engine does."""
+        after everything else was found right. `key`: the Idempotency-Key. Raises InvalidRequest,
+        UnsupportedMediaType, and what the engine does."""
         match self._media_type():
             case "application/json":
-                return await self._submit(read_analysis(parse_json(await self._json_body())))
+                body = parse_json(await self._json_body())
+                return (await self._submit(read_analysis(body), key)).analysis
             case "multipart/form-data":
                 async with self._form() as form:
-                    return await self._submit_form(form)
+                    return await self._submit_form(form, key)
             case other:
                 raise UnsupportedMediaType(
                     f"send application/json or multipart/form-data, not {other or 'nothing'}"
@@ -82,27 +90,41 @@ class Reader:
                 raise too_large(self.max_json)
         return bytes(body)
 
-    async def _submit(self, request: AnalysisRequest) -> Analysis:
-        return await anyio.to_thread.run_sync(self.engine.submit, request)
+    async def _submit(self, request: AnalysisRequest, key: str | None) -> Submitted:
+        if key is not None:
+            return await anyio.to_thread.run_sync(self.engine.submit_once, request, key)
+        return Submitted(await anyio.to_thread.run_sync(self.engine.submit, request), False)
 
-    async def _submit_form(self, form: FormData) -> Analysis:
+    async def _submit_form(self, form: FormData, key: str | None) -> Analysis:
         _check_parts(form)
         request = _without_files(parse_json(await self._request_part(form)), form)
         stored: list[Artifact] = []
         try:
-            for _ in range(MORE_TRIES):
-                try:
-                    return await self._submit(await self._with_files(request, form, stored))
-                except ArtifactNotFound:
-                    if await self._all_there(stored):
-                        raise
-                    # Another call sent the same file, did not retain it and ended since.
-            return await self._submit(await self._with_files(request, form, stored))
+            submitted = await self._submit_stored(request, form, stored, key)
         except GraddxError:
-            if request.retain != "all":
-                for artifact in stored:
-                    await anyio.to_thread.run_sync(self.engine.withdraw, artifact)
+            await self._withdraw(request, stored)
             raise
+        if submitted.repeated:
+            await self._withdraw(request, stored)
+        return submitted.analysis
+
+    async def _submit_stored(
+        self, request: AnalysisRequest, form: FormData, stored: list[Artifact], key: str | None
+    ) -> Submitted:
+        for _ in range(MORE_TRIES):
+            try:
+                return await self._submit(await self._with_files(request, form, stored), key)
+            except ArtifactNotFound:
+                if await self._all_there(stored):
+                    raise
+                # Another call sent the same file, did not retain it and ended since.
+        return await self._submit(await self._with_files(request, form, stored), key)
+
+    async def _withdraw(self, request: AnalysisRequest, stored: list[Artifact]) -> None:
+        """Files of a call that made no analysis are kept only where the caller said so."""
+        if request.retain != "all":
+            for artifact in stored:
+                await anyio.to_thread.run_sync(self.engine.withdraw, artifact)
 
     async def _with_files(
         self, request: AnalysisRequest, form: FormData, stored: list[Artifact]
@@ -167,6 +189,10 @@ class Reader:
             )
         except HTTPException as error:
             raise InvalidRequest(f"not a valid form: {error.detail}") from error
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise StorageFull("the disk of this server is full") from error
+            raise
         try:
             yield form
         finally:

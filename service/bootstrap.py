@@ -7,7 +7,9 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event, Thread
 
 import structlog
 
@@ -17,6 +19,7 @@ from service.dispatch.wakeup import Waiting
 from service.sandbox.limits import MIB, Limits
 from service.sandbox.seal import why_unsealable
 from service.storage.analyses import SqlAnalyses
+from service.storage.api_keys import SqlApiKeys
 from service.storage.artifact_store import FileArtifacts
 from service.storage.input_guess import guess_inputs
 from service.storage.session import Database
@@ -30,6 +33,12 @@ ENTRY = "service.probing.child:serve"
 """A child's life; by name, because only the child may import torch."""
 WARM_UP = "service.probing.child:warm_up"
 """One whole job before the first fork."""
+SWEEP_SECONDS = 600
+"""Between two looks for what is kept too long."""
+
+
+class Unprotected(Exception):
+    """Strangers could use the server; the message says what to do."""
 
 
 class UtcClock:
@@ -41,33 +50,52 @@ class UtcClock:
 
 
 @contextmanager
-def engine(settings: Settings) -> Iterator[UseCases]:
-    """The use cases, with local workers at work while the block runs."""
+def engine(settings: Settings, version: str) -> Iterator[UseCases]:
+    """The use cases, with local workers at work while the block runs. Raises
+    Unprotected."""
     dispatcher = EmbeddedDispatcher(settings.workers, settings.environment())
     database = Database(settings.database_url)
     analyses = SqlAnalyses(database, UtcClock())
     artifacts = _artifacts(settings, database)
+    keys = SqlApiKeys(database, UtcClock())
     refused = None if settings.run_uploads_unsealed else why_unsealable()
     use_cases = UseCases(
         analyses,
         artifacts,
+        keys,
         dispatcher,
         UtcClock(),
-        queue_max=settings.queue_max,
+        version=version,
+        open_without_keys=not settings.beyond_this_machine,
+        queue_limit=settings.queue_limit,
         needs_worker=settings.workers > 0,
         why_uploads_are_refused=refused,
         guess_inputs=guess_inputs,
         read_headers=read_headers,
     )
-    _say_what_to_expect(analyses, refused)
-    artifacts.tidy()
-    if analyses.ready():
-        artifacts.discard()
-    dispatcher.start()
     try:
-        yield use_cases
+        _refuse_to_be_open(settings, analyses, keys)
+        _say_what_to_expect(analyses, refused)
+        with _swept(settings, analyses, artifacts):
+            dispatcher.start()
+            try:
+                yield use_cases
+            finally:
+                dispatcher.stop()
     finally:
-        dispatcher.stop()
+        database.close()
+
+
+@contextmanager
+def api_keys(settings: Settings) -> Iterator[SqlApiKeys]:
+    """The API keys, for whoever runs the server. Raises SystemExit when the schema is not
+    current."""
+    database = Database(settings.database_url)
+    try:
+        if not SqlAnalyses(database, UtcClock()).ready():
+            raise SystemExit("the database has not the current schema: make migrate")
+        yield SqlApiKeys(database, UtcClock())
+    finally:
         database.close()
 
 
@@ -80,11 +108,12 @@ def worker(settings: Settings, wake_fd: int | None = None) -> Iterator[Worker]:
 
     database = Database(settings.database_url)
     artifacts = _artifacts(settings, database)
+    files = _FilesAtWork(artifacts)
     prober = ZygoteProber(
         _limits(settings),
         ENTRY,
         WARM_UP,
-        artifacts.path,
+        files.path,
         threads=settings.threads_of_a_child,
         run_uploads_unsealed=settings.run_uploads_unsealed,
     )
@@ -98,10 +127,75 @@ def worker(settings: Settings, wake_fd: int | None = None) -> Iterator[Worker]:
             _pause if wake_fd is None else Waiting(wake_fd),
             lease_seconds=settings.lease_seconds,
             discard=artifacts.discard,
+            work_for=files.of,
         )
     finally:
         prober.close()
         database.close()
+
+
+class _FilesAtWork:
+    """What the ids in an analysis mean: the files of its owner, found whole."""
+
+    def __init__(self, artifacts: FileArtifacts) -> None:
+        self._artifacts = artifacts
+
+    def of(self, owner: str) -> None:
+        """From now on the worker is at an analysis of this owner."""
+        self._artifacts = self._artifacts.owned_by(owner)
+
+    def path(self, artifact_id: str) -> Path:
+        """Where the content lies. Raises ArtifactNotFound."""
+        return self._artifacts.checked(artifact_id)
+
+
+def _refuse_to_be_open(settings: Settings, analyses: SqlAnalyses, keys: SqlApiKeys) -> None:
+    """Raises Unprotected."""
+    if not settings.beyond_this_machine:
+        return
+    now = UtcClock().now()
+    if not (analyses.ready() and any(key.active(now) for key in keys.list())):
+        raise Unprotected(
+            f"GRADDX_HOST={settings.host} can be reached from other machines, and there is no API "
+            "key that calls would need: make one with `python -m api keys create --name NAME`, or "
+            "set GRADDX_ALLOW_ANYONE=true if anyone who reaches this server may use it"
+        )
+
+
+@contextmanager
+def _swept(settings: Settings, analyses: SqlAnalyses, artifacts: FileArtifacts) -> Iterator[None]:
+    """Now and every SWEEP_SECONDS while the block runs: what is kept too long is deleted."""
+    stopping = Event()
+
+    def sweep() -> None:
+        while True:
+            try:
+                sweep_once(settings, analyses, artifacts)
+            except Exception:
+                log.exception("what is kept too long could not be deleted")
+            if stopping.wait(SWEEP_SECONDS):
+                return
+
+    thread = Thread(target=sweep, name="sweep", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def sweep_once(settings: Settings, analyses: SqlAnalyses, artifacts: FileArtifacts) -> None:
+    """Delete what uploads that were killed left behind, files that nobody needs or uses, and old
+    Idempotency-Keys."""
+    artifacts.tidy()
+    if not analyses.ready():
+        return
+    now = UtcClock().now()
+    artifacts.discard()
+    if settings.unused_file_days:
+        artifacts.expire(now - timedelta(days=settings.unused_file_days))
+    analyses.forget_keys(now - timedelta(hours=settings.idempotency_hours))
 
 
 def _artifacts(settings: Settings, database: Database) -> FileArtifacts:

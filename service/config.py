@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,12 @@ def _cores() -> int:
 
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
+
+
+def _rate(value: str) -> str:
+    if not re.fullmatch(r"[1-9]\d{0,8}/(second|minute|hour|day)", value):
+        raise ValueError("write COUNT/second, COUNT/minute, COUNT/hour or COUNT/day")
+    return value
 
 
 def _not_yet(value: str | None) -> str | None:
@@ -52,7 +59,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
     allow_anyone: bool = False
-    """Serve on an address other than loopback although nobody has to log in."""
+    """Serve on an address other than loopback although no API key was made."""
     data_dir: Annotated[Path, AfterValidator(_absolute)] = Field(
         default=Path("data"), validate_default=True
     )
@@ -65,7 +72,7 @@ class Settings(BaseSettings):
     """Local worker processes; 0: none (start them with `make worker`)."""
     lease_seconds: float = Field(default=15, gt=0)
     """A worker silent for this long has lost its analysis to the next one."""
-    queue_max: int = Field(default=1000, ge=1)
+    queue_limit: int = Field(default=1000, ge=1)
     """Analyses that may wait; one more is answered 503 queue_full."""
     probe_seconds: float = Field(default=300, gt=0)
     """Wall-clock seconds of one analysis' child process."""
@@ -82,6 +89,13 @@ class Settings(BaseSettings):
     """Largest uploaded file, MiB."""
     max_body_mb: int = Field(default=16, ge=1)
     """Largest JSON body, MiB."""
+    rate_limit: Annotated[str, AfterValidator(_rate)] = "3000/minute"
+    """Calls of one API key, or of one address without a key: COUNT/second, minute, hour or
+    day."""
+    idempotency_hours: float = Field(default=24, gt=0)
+    """How long an Idempotency-Key is remembered."""
+    unused_file_days: float = Field(default=90, ge=0)
+    """An uploaded file that nobody sent or referred to for so long is deleted; 0: never."""
 
     @model_validator(mode="after")
     def _database_in_the_data_folder(self) -> Settings:
@@ -92,14 +106,10 @@ class Settings(BaseSettings):
             )
         return self
 
-    @model_validator(mode="after")
-    def _loopback_or_said_so(self) -> Settings:
-        if not (self.allow_anyone or _loopback(self.host)):
-            raise ValueError(
-                f"GRADDX_HOST={self.host} would let anyone who reaches this machine use it; "
-                "set GRADDX_ALLOW_ANYONE=true if that is meant"
-            )
-        return self
+    @property
+    def beyond_this_machine(self) -> bool:
+        """Whether others than this machine can reach the address, which nobody said is meant."""
+        return not (self.allow_anyone or _loopback(self.host))
 
     @property
     def threads_of_a_child(self) -> int:
@@ -135,7 +145,7 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-CLIENT_VARIABLES = ("GRADDX_URL", "GRADDX_TOKEN")
+CLIENT_VARIABLES = ("GRADDX_URL", "GRADDX_API_KEY")
 """What the client reads from the same environment."""
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from service.domain.analysis import Analysis, Failure, Stage, Status
+from service.domain.api_keys import ApiKey
 from service.domain.measurements import LayerMeasurements, Measurements, ModelFacts, Trial
 from service.domain.model_source import ModelSource
 from service.domain.probe_plan import ProbePlan
@@ -68,12 +69,41 @@ class Backlog:
     """When the one that waits longest was asked for, UTC; None when nothing waits."""
 
 
+@dataclass(frozen=True, slots=True)
+class Once:
+    """An Idempotency-Key with what it stands for."""
+
+    key: str
+    """The owner's word for one request."""
+    request_sha256: str
+    """Digest of the request: the same key with another one is a conflict."""
+
+
 class AnalysisRepository(Protocol):
     """Analyses and their layer statistics. Every call is one transaction."""
 
-    def add(self, analysis: Analysis) -> None:
-        """Store a new, queued analysis. Raises ArtifactNotFound when a file it refers to is
-        gone."""
+    def owned_by(self, owner: str) -> AnalysisRepository:
+        """The same seen by one owner, for whom nobody else's analyses exist."""
+
+    def add(
+        self,
+        analysis: Analysis,
+        *,
+        question: str | None = None,
+        copied_from: str | None = None,
+        queue_limit: int | None = None,
+        once: Once | None = None,
+    ) -> str:
+        """Store a new analysis, queued or with the answer of the one it is copied from; returns its
+        id, or that of the analysis that `once` made before. `question`: digest of what decides the
+        answer. Raises ArtifactNotFound when a file it refers to is gone, AnalysisNotFound when the
+        one to copy is, QueueFull, IdempotencyConflict, IdempotencyInFlight."""
+
+    def made_by(self, once: Once) -> str | None:
+        """Id of the analysis that this key has made. Raises IdempotencyConflict."""
+
+    def answer_to(self, question: str) -> str | None:
+        """Id of the newest analysis that succeeded and answers this question."""
 
     def get(self, analysis_id: str) -> Analysis:
         """The analysis with its report, if any. Raises AnalysisNotFound."""
@@ -116,7 +146,10 @@ class AnalysisRepository(Protocol):
 
 
 class ArtifactStore(Protocol):
-    """Content-addressed files."""
+    """Content-addressed files of one owner."""
+
+    def owned_by(self, owner: str) -> ArtifactStore:
+        """The files of another owner."""
 
     def put(self, chunks: Iterable[bytes]) -> Artifact:
         """Store a file once; the same content gives the same id. Raises StorageFull."""
@@ -137,6 +170,28 @@ class ArtifactStore(Protocol):
     def discard(self) -> None:
         """Delete every file that a final analysis does not retain, unless it was put again since
         or is needed. What cannot be deleted is logged and tried again the next time."""
+
+
+class ApiKeyRepository(Protocol):
+    """API keys. Every call is one transaction."""
+
+    def add(self, key: ApiKey) -> None:
+        """Store a new key."""
+
+    def find(self, key_id: str) -> ApiKey | None:
+        """The key with this id, whatever its state."""
+
+    def list(self) -> tuple[ApiKey, ...]:
+        """Every key, oldest first."""
+
+    def any(self) -> bool:
+        """Whether a key was ever made and not forgotten."""
+
+    def revoke(self, key_id: str) -> bool:
+        """From now on it opens nothing; False: there is no such key, or it was revoked before."""
+
+    def forget(self, key_id: str) -> bool:
+        """Remove a revoked key's row; False: there is no such key, or it is not revoked."""
 
 
 class Dispatcher(Protocol):

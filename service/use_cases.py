@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from secrets import randbits
@@ -14,15 +15,16 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from service.domain.analysis import Analysis, Status
+from service.domain.api_keys import ANYONE, LOCAL, Caller, parse
 from service.domain.architecture import Architecture
 from service.domain.errors import (
     AnalysisNotFound,
     ArtifactNotFound,
     InvalidRequest,
     NotYetSupported,
-    QueueFull,
     SandboxUnavailable,
     ShapeMismatch,
+    Unauthorized,
     UnsupportedArtifact,
 )
 from service.domain.measurements import LayerMeasurements
@@ -32,16 +34,31 @@ from service.domain.request import AnalysisRequest, ModelRequest
 from service.domain.tensor_file import Tensors, check_data, check_weights
 from service.ports import (
     AnalysisRepository,
+    ApiKeyRepository,
     Artifact,
     ArtifactStore,
     Backlog,
     Clock,
     Dispatcher,
     Filter,
+    Once,
     Page,
 )
 
-__all__ = ["Artifact", "Backlog", "Engine", "Filter", "Page", "Readiness", "UseCases", "new_id"]
+__all__ = [
+    "Artifact",
+    "Backlog",
+    "Engine",
+    "Filter",
+    "Page",
+    "Readiness",
+    "Submitted",
+    "UseCases",
+    "new_id",
+]
+
+REPEATED = ("labels", "retain", "fresh")
+"""Fields of a request that do not decide its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +70,32 @@ class Readiness:
     """database, workers."""
 
 
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What came of a request."""
+
+    analysis: Analysis
+    """The one that was made, now or before."""
+    repeated: bool
+    """The Idempotency-Key had made it before; nothing was done."""
+
+
 class Engine(Protocol):
-    """The use cases as the front door sees them; `bootstrap` gives the real one."""
+    """The use cases as the front door sees them, for one owner; `bootstrap` gives the real one."""
+
+    def caller(self, token: str | None) -> Caller:
+        """Who comes with this API key, or without any. Raises Unauthorized."""
+
+    def owned_by(self, owner: str) -> Engine:
+        """The same for another owner, for whom nobody else's analyses and files exist."""
 
     def submit(self, request: AnalysisRequest) -> Analysis:
         """Validate, store and dispatch. Raises InvalidRequest, ArtifactNotFound, QueueFull,
-        SandboxUnavailable."""
+        SandboxUnavailable, StorageFull."""
+
+    def submit_once(self, request: AnalysisRequest, key: str) -> Submitted:
+        """As `submit`, unless this owner has used the Idempotency-Key before. Raises besides:
+        IdempotencyConflict, IdempotencyInFlight."""
 
     def get(self, analysis_id: str) -> Analysis:
         """With report and queue position. Raises AnalysisNotFound."""
@@ -109,37 +146,76 @@ class UseCases:
         self,
         analyses: AnalysisRepository,
         artifacts: ArtifactStore,
+        keys: ApiKeyRepository,
         dispatcher: Dispatcher,
         clock: Clock,
         *,
-        queue_max: int,
+        version: str,
+        open_without_keys: bool,
+        queue_limit: int,
         needs_worker: bool,
         why_uploads_are_refused: str | None,
         guess_inputs: Callable[[Path], tuple[InputPlan, ...]],
         read_headers: Callable[[Path, str], Tensors],
     ) -> None:
-        """`queue_max`: analyses that may wait. `needs_worker`: not ready without a local worker.
+        """Asks as the owner `local`. `version`: of the engine; another one may answer otherwise.
+        `open_without_keys`: while no API key was made, anyone is the owner `local`.
+        `queue_limit`: analyses that may wait. `needs_worker`: not ready without a local worker.
         `why_uploads_are_refused`: None when they are not.
         `guess_inputs`: what a model file may take, when that can be seen without running it.
         `read_headers`: what a safetensors or npz file (told by its format) holds; raises
         ArtifactRejected, FileNotFoundError."""
-        self._analyses = analyses
-        self._artifacts = artifacts
+        self._owner = LOCAL
+        self._analyses = analyses.owned_by(LOCAL)
+        self._artifacts = artifacts.owned_by(LOCAL)
+        self._keys = keys
         self._dispatcher = dispatcher
         self._clock = clock
-        self._queue_max = queue_max
+        self._version = version
+        self._open_without_keys = open_without_keys
+        self._queue_limit = queue_limit
         self._needs_worker = needs_worker
         self._why_uploads_are_refused = why_uploads_are_refused
         self._guess_inputs = guess_inputs
         self._read_headers = read_headers
 
+    def caller(self, token: str | None) -> Caller:
+        """Who comes with this API key, or without any. Raises Unauthorized."""
+        if self._open_without_keys and not self._keys.any():
+            return ANYONE
+        if token is None:
+            raise Unauthorized("send an API key: Authorization: Bearer gdx_…")
+        key_id, secret = parse(token) or ("", "")
+        key = self._keys.find(key_id)
+        if key is None or not (key.opened_by(secret) and key.active(self._clock.now())):
+            raise Unauthorized("this API key is unknown, expired or revoked")
+        return Caller(key.owner, key.scopes, key.id)
+
+    def owned_by(self, owner: str) -> UseCases:
+        """The same for another owner, for whom nobody else's analyses and files exist."""
+        theirs = copy(self)
+        theirs._owner = owner
+        theirs._analyses = self._analyses.owned_by(owner)
+        theirs._artifacts = self._artifacts.owned_by(owner)
+        return theirs
+
     def submit(self, request: AnalysisRequest) -> Analysis:
         """Validate, store and dispatch. Raises InvalidRequest, ArtifactNotFound, QueueFull,
-        SandboxUnavailable."""
+        SandboxUnavailable, StorageFull."""
+        return self._submit(request, None).analysis
+
+    def submit_once(self, request: AnalysisRequest, key: str) -> Submitted:
+        """As `submit`, unless this owner has used the Idempotency-Key before. Raises besides:
+        IdempotencyConflict, IdempotencyInFlight."""
+        once = Once(key, _fingerprint(request))
+        # Before anything is checked: a file that the first one gave up is not needed again.
+        if (made := self._analyses.made_by(once)) is not None:
+            return Submitted(self._analyses.get(made), True)
+        return self._submit(request, once)
+
+    def _submit(self, request: AnalysisRequest, once: Once | None) -> Submitted:
         _check_labels(request)
         model_format, sha256 = self._checked_model(request)
-        if self._analyses.backlog().waiting >= self._queue_max:
-            raise QueueFull(f"{self._queue_max} analyses are waiting already; try again later")
         now = self._clock.now()
         analysis = Analysis(
             id=new_id(now),
@@ -147,12 +223,20 @@ class UseCases:
             created_at=now,
             request=request,
             labels=request.labels,
+            owner=self._owner,
             model_format=model_format,
             model_sha256=sha256,
         )
-        self._analyses.add(analysis)
+        made = self._analyses.add(
+            analysis,
+            question=_fingerprint(request, without=REPEATED, version=self._version),
+            queue_limit=self._queue_limit,
+            once=once,
+        )
+        if made != analysis.id:
+            return Submitted(self._analyses.get(made), True)
         self._dispatcher.dispatch(analysis.id)
-        return self._analyses.get(analysis.id)
+        return Submitted(self._analyses.get(analysis.id), False)
 
     def get(self, analysis_id: str) -> Analysis:
         """With report and queue position. Raises AnalysisNotFound."""
@@ -287,6 +371,16 @@ def new_id(now: datetime) -> str:
         milliseconds << 80 | 0x7 << 76 | (rest * 4096 // 1000) << 64 | 0b10 << 62 | randbits(62)
     )
     return str(UUID(int=number))
+
+
+def _fingerprint(
+    request: AnalysisRequest, *, without: Collection[str] = (), version: str = ""
+) -> str:
+    """Digest of what a request says, defaults filled in and files by their content; the same for
+    JSON and a form."""
+    said = {name: value for name, value in asdict(request).items() if name not in without}
+    canonical = json.dumps([version, said], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _digest(model: ModelRequest) -> str:

@@ -57,9 +57,11 @@ class Worker:
         *,
         lease_seconds: float,
         discard: Callable[[], None],
+        work_for: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`name` is stored with what it claims, for people. `discard`: delete the files that
-        ended analyses do not retain."""
+        ended analyses do not retain. `work_for`: told the owner of an analysis before the prober
+        is asked for the owner's files."""
         self._name = name
         self._analyses = analyses
         self._prober = prober
@@ -67,6 +69,7 @@ class Worker:
         self._wait = wait
         self._lease_seconds = lease_seconds
         self._discard = discard
+        self._work_for = work_for
         self._stopping = False
 
     def stop(self) -> None:
@@ -106,6 +109,7 @@ class Worker:
     def _result(self, claim: Claim, on_stage: Callable[[Stage], None]) -> Report | Failure | None:
         """What came out; None: it was abandoned between two stages."""
         analysis = claim.analysis
+        self._work_for(analysis.owner)
         try:
             source = model_source(analysis.request.model, analysis.model_format or "spec")
             return self._analyse(analysis.request, source, self._prober, on_stage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -39,7 +40,15 @@ UNDER_WAY = {
 PreferHeader = Annotated[
     str | None, Header(description="`wait=SECONDS` (RFC 7240), as the parameter `wait`.")
 ]
-IdempotencyKey = Annotated[str | None, Header(description="Not yet supported.")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="Your own word for this request, 1 … 255 visible characters, as a random "
+        "UUID. The same request again, as JSON or as a form, is answered with the analysis that "
+        "the first one made; another request with the same key is refused."
+    ),
+]
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 @router.post(
@@ -56,6 +65,8 @@ IdempotencyKey = Annotated[str | None, Header(description="Not yet supported.")]
             "unsupported_artifact",
             "artifact_rejected",
             "artifact_not_found",
+            "idempotency_conflict",
+            "idempotency_in_flight",
             "not_acceptable",
             "payload_too_large",
             "unsupported_media_type",
@@ -82,10 +93,10 @@ async def submit_analysis(
     `request`: `-F model=@net.pt -F data=@batch.npz`. With `?gate=true` the HTTP status alone tells
     whether the model passed: `curl --fail-with-body` is then a CI step."""
     negotiate(request, JSON)
-    if idempotency_key is not None:
-        raise InvalidParameter("Idempotency-Key", "not yet supported")
+    if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
+        raise InvalidParameter("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
     preferred_wait(prefer)
-    analysis = await reader.submit()
+    analysis = await reader.submit(idempotency_key)
     return await _held(request, engine, analysis, query, prefer)
 
 

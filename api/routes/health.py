@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from api.dependencies import EngineDep
+from api.dependencies import ServerDep
 from api.negotiation import JSON
 from api.openapi import problems
 from api.schemas.responses import LiveOut, ReadyOut
@@ -27,7 +27,7 @@ def live() -> LiveOut:
         **problems(),
     },
 )
-def ready(engine: EngineDep) -> Response:
+def ready(engine: ServerDep) -> Response:
     """The database answers, its schema is current and a worker is up."""
     readiness = ReadyOut.model_validate(engine.readiness())
     status = 200 if readiness.ready else 503

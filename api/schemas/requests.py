@@ -340,6 +340,7 @@ class AnalysisOptions(Wire):
             fail_on=None if self.fail_on == "never" else Severity(self.fail_on),
             labels=dict(self.labels),
             retain=self.retain,
+            fresh=self.fresh,
         )
 
 

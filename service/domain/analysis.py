@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from service.domain.api_keys import LOCAL
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest
 
@@ -74,6 +75,10 @@ class Analysis:
     """What the caller asked, defaults filled in."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """The caller's own key-value pairs."""
+    owner: str = LOCAL
+    """Who alone can see it."""
+    cached: bool = False
+    """True: copied from an identical analysis that had succeeded before."""
     started_at: datetime | None = None
     """UTC, of the last attempt; None while queued."""
     finished_at: datetime | None = None

@@ -10,6 +10,8 @@ GraddxError
 ├── AnalysisNotFound
 ├── ArtifactNotFound
 ├── IdempotencyConflict
+├── IdempotencyInFlight
+├── Unauthorized
 ├── PayloadTooLarge
 ├── QueueFull
 ├── StorageFull
@@ -29,6 +31,7 @@ GraddxError
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -126,6 +129,20 @@ class IdempotencyConflict(GraddxError):
     title = "Idempotency conflict"
 
 
+class IdempotencyInFlight(GraddxError):
+    """The first request with this Idempotency-Key is just being stored."""
+
+    code = "idempotency_in_flight"
+    title = "Idempotency key in flight"
+
+
+class Unauthorized(GraddxError):
+    """The call needs an API key, and came without one that is good."""
+
+    code = "unauthorized"
+    title = "Unauthorized"
+
+
 class PayloadTooLarge(GraddxError):
     """The body is larger than the server accepts."""
 
@@ -145,6 +162,10 @@ class StorageFull(GraddxError):
 
     code = "storage_full"
     title = "Storage full"
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a write that found no room: StorageFull."""
 
 
 class SandboxUnavailable(GraddxError):

@@ -65,6 +65,8 @@ class AnalysisRequest:
     retain: str = "all"
     """all; statistics: the files it refers to are deleted when it ends; nothing: the analysis too,
     once its final answer was read."""
+    fresh: bool = False
+    """True: not to be answered from an identical finished analysis."""
 
     @property
     def artifact_ids(self) -> frozenset[str]:

@@ -21,17 +21,18 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from service.domain.analysis import Analysis, Failure, Stage, Status
-from service.domain.errors import AnalysisNotFound, ArtifactNotFound, WorkerLost
+from service.domain.api_keys import LOCAL
+from service.domain.errors import AnalysisNotFound, IdempotencyInFlight, WorkerLost
 from service.domain.measurements import LayerMeasurements
 from service.domain.report import Report
-from service.ports import Backlog, Claim, Clock, Filter, Page
-from service.storage import cursors, mapping
+from service.ports import Backlog, Claim, Clock, Filter, Once, Page
+from service.storage import cursors, mapping, submissions
 from service.storage.retention import OPEN
-from service.storage.session import Database
-from service.storage.tables import REVISION, analyses, artifacts, labels, layers, uses
+from service.storage.session import Database, waited_in_vain
+from service.storage.tables import REVISION, analyses, idempotency_keys, labels, layers, uses
 
 MAX_ATTEMPTS = 3
 """Workers an analysis may cost before it is given up."""
@@ -57,35 +58,88 @@ _without_report = [column for column in analyses.c if column.name != "report"]
 class SqlAnalyses:
     """`service.ports.AnalysisRepository` on SQLite or PostgreSQL."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, owner: str | None = None) -> None:
+        """`owner`: whose analyses there are; None: everybody's, for a worker."""
         self._database = database
         self._clock = clock
+        self._owner = owner
 
-    def add(self, analysis: Analysis) -> None:
-        """Store a new, queued analysis. Raises ArtifactNotFound when a file it refers to is
-        gone."""
+    def owned_by(self, owner: str) -> SqlAnalyses:
+        """The same seen by one owner, for whom nobody else's analyses exist."""
+        return SqlAnalyses(self._database, self._clock, owner)
+
+    def add(
+        self,
+        analysis: Analysis,
+        *,
+        question: str | None = None,
+        copied_from: str | None = None,
+        queue_limit: int | None = None,
+        once: Once | None = None,
+    ) -> str:
+        """Store a new analysis, queued or with the answer of the one it is copied from; returns its
+        id, or that of the analysis that `once` made before.
+
+        Raises ArtifactNotFound when a file it refers to is gone, AnalysisNotFound when the one to
+        copy is, QueueFull, IdempotencyConflict, IdempotencyInFlight."""
+        now = self._clock.now()
+        try:
+            with self._database.write() as connection:
+                if once and (made := submissions.made_by(connection, analysis.owner, once)):
+                    return made
+                if copied_from is None:
+                    submissions.check_queue(connection, queue_limit)
+                submissions.store(connection, analysis, question, now)
+                if copied_from is not None:
+                    submissions.copy_answer(connection, copied_from, analysis)
+                if once:
+                    submissions.keep_key(connection, analysis, once, now)
+                return analysis.id
+        except (IntegrityError, OperationalError) as error:
+            # Another transaction was quicker; what it has made is there now, unless it goes on.
+            made = self.made_by(once, analysis.owner) if once else None
+            if made is not None:
+                return made
+            if once and isinstance(error, OperationalError) and waited_in_vain(error):
+                raise IdempotencyInFlight(
+                    "the first request with this Idempotency-Key is just being stored"
+                ) from error
+            raise
+
+    def made_by(self, once: Once, owner: str | None = None) -> str | None:
+        """Id of the analysis that this key has made. Raises IdempotencyConflict."""
+        with self._database.read() as connection:
+            return submissions.made_by(connection, owner or self._owner or LOCAL, once)
+
+    def answer_to(self, question: str) -> str | None:
+        """Id of the newest analysis that succeeded and answers this question."""
+        same = and_(analyses.c.question == question, analyses.c.status == Status.SUCCEEDED.value)
+        newest = select(func.max(analyses.c.id)).where(same, *self._mine())
+        with self._database.read() as connection:
+            found: str | None = connection.scalar(newest)
+        return found
+
+    def forget_keys(self, before: datetime) -> int:
+        """Delete Idempotency-Keys that were first used before this time; returns how many."""
+        old = delete(idempotency_keys).where(idempotency_keys.c.created_at < before)
         with self._database.write() as connection:
-            if rows := _uses(connection, analysis):
-                connection.execute(insert(uses), rows)
-            connection.execute(insert(analyses), mapping.analysis_values(analysis))
-            if rows := mapping.label_values(analysis):
-                connection.execute(insert(labels), rows)
+            return connection.execute(old).rowcount
 
     def get(self, analysis_id: str) -> Analysis:
         """The analysis with its report, if any. Raises AnalysisNotFound."""
         with self._database.read() as connection:
-            row = _row(connection, select(analyses, _position), analysis_id)
+            row = self._row(connection, select(analyses, _position), analysis_id)
             found = _layers(connection, analysis_id) if row["report"] else ()
         return mapping.analysis(row, mapping.report(row["report"], found))
 
     def status(self, analysis_id: str) -> Status:
         """Only the status. Raises AnalysisNotFound."""
         with self._database.read() as connection:
-            return Status(_row(connection, select(analyses.c.status), analysis_id)["status"])
+            return Status(self._row(connection, select(analyses.c.status), analysis_id)["status"])
 
     def list(self, where: Filter, *, limit: int, cursor: str | None) -> Page:
         """Newest first, without reports. Raises InvalidRequest for a bad cursor."""
-        query = select(*_without_report, _position).where(*_conditions(where))
+        query = select(*_without_report, _position).where(*self._mine(), *_conditions(where))
         if cursor is not None:
             query = query.where(analyses.c.id < cursors.decode(cursor))
         with self._database.read() as connection:
@@ -100,7 +154,7 @@ class SqlAnalyses:
     def layers(self, analysis_id: str) -> tuple[LayerMeasurements, ...]:
         """Layer statistics in order; empty until succeeded. Raises AnalysisNotFound."""
         with self._database.read() as connection:
-            _row(connection, select(analyses.c.id), analysis_id)
+            self._row(connection, select(analyses.c.id), analysis_id)
             return _layers(connection, analysis_id)
 
     def backlog(self) -> Backlog:
@@ -147,14 +201,14 @@ class SqlAnalyses:
         with self._database.write() as connection:
             connection.execute(
                 update(analyses)
-                .where(analyses.c.id == analysis_id, analyses.c.status.in_(OPEN))
+                .where(analyses.c.id == analysis_id, analyses.c.status.in_(OPEN), *self._mine())
                 .values(status=Status.CANCELLED.value, **self._finished())
             )
-            return Status(_row(connection, select(analyses.c.status), analysis_id)["status"])
+            return Status(self._row(connection, select(analyses.c.status), analysis_id)["status"])
 
     def delete(self, analysis_id: str) -> None:
         """Remove a final analysis and its layers. Raises AnalysisNotFound."""
-        final = and_(analyses.c.id == analysis_id, analyses.c.status.not_in(OPEN))
+        final = and_(analyses.c.id == analysis_id, analyses.c.status.not_in(OPEN), *self._mine())
         with self._database.write() as connection:
             if not connection.execute(delete(analyses).where(final)).rowcount:
                 raise AnalysisNotFound(f"no finished analysis {analysis_id}")
@@ -169,6 +223,16 @@ class SqlAnalyses:
                 return str(revision) == REVISION
         except SQLAlchemyError:
             return False
+
+    def _mine(self) -> tuple[ColumnElement[bool], ...]:
+        return () if self._owner is None else (analyses.c.owner == self._owner,)
+
+    def _row(self, connection: Connection, query: Select[Any], analysis_id: str) -> RowMapping:
+        this = query.where(analyses.c.id == analysis_id, *self._mine())
+        row = connection.execute(this).mappings().first()
+        if row is None:
+            raise AnalysisNotFound(f"no analysis {analysis_id}")
+        return row
 
     def _something_to_do(self) -> bool:
         # Idle workers ask every second: a read takes no lock from the writers.
@@ -216,20 +280,6 @@ class SqlAnalyses:
         return True
 
 
-def _uses(connection: Connection, analysis: Analysis) -> list[dict[str, Any]]:
-    """Rows of the files it refers to. They cannot be deleted before it is stored."""
-    wanted = analysis.request.artifact_ids
-    known = select(artifacts.c.id, artifacts.c.upload).where(artifacts.c.id.in_(wanted))
-    found = connection.execute(known.order_by(artifacts.c.id).with_for_update(read=True)).all()
-    if missing := wanted - {row.id for row in found}:
-        raise ArtifactNotFound(f"no artifact {min(missing)}")
-    retain = analysis.request.retain == "all"
-    return [
-        {"analysis_id": analysis.id, "artifact_id": row.id, "upload": row.upload, "retain": retain}
-        for row in found
-    ]
-
-
 def _claimable(now: datetime) -> Select[Any]:
     lost = and_(analyses.c.status == Status.RUNNING.value, analyses.c.lease_until < now)
     return (
@@ -262,13 +312,6 @@ def _conditions(where: Filter) -> list[ColumnElement[bool]]:
 def _labelled(key: str, value: str) -> ColumnElement[bool]:
     carrying = select(labels.c.analysis_id).where(labels.c.key == key, labels.c.value == value)
     return analyses.c.id.in_(carrying)
-
-
-def _row(connection: Connection, query: Select[Any], analysis_id: str) -> RowMapping:
-    row = connection.execute(query.where(analyses.c.id == analysis_id)).mappings().first()
-    if row is None:
-        raise AnalysisNotFound(f"no analysis {analysis_id}")
-    return row
 
 
 def _layers(connection: Connection, analysis_id: str) -> tuple[LayerMeasurements, ...]:

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import RowMapping
 
 from service.domain.analysis import Analysis, Failure, Stage, Status
+from service.domain.api_keys import ApiKey, Scope
 from service.domain.measurements import LayerMeasurements
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest
@@ -31,6 +32,7 @@ def analysis_values(analysis: Analysis) -> dict[str, Any]:
     """Columns of a new analysis."""
     return {
         "id": analysis.id,
+        "owner": analysis.owner,
         "status": analysis.status.value,
         "created_at": analysis.created_at,
         "attempt": analysis.attempt,
@@ -84,6 +86,8 @@ def analysis(row: RowMapping, report: Report | None) -> Analysis:
         created_at=row["created_at"],
         request=request,
         labels=request.labels,
+        owner=row["owner"],
+        cached=row["cached"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         attempt=row["attempt"],
@@ -110,13 +114,24 @@ def layer(statistics: str) -> LayerMeasurements:
 
 
 def artifact_values(artifact: Artifact) -> dict[str, Any]:
-    """Columns of a stored file."""
-    return asdict(artifact)
+    """Columns of a stored file but its owner."""
+    return {**asdict(artifact), "used_at": artifact.created_at}
 
 
 def artifact(row: RowMapping) -> Artifact:
     """A stored file's facts."""
     return Artifact(row["id"], row["size"], row["format"], row["created_at"], row["upload"])
+
+
+def api_key_values(key: ApiKey) -> dict[str, Any]:
+    """Columns of an API key."""
+    return {**asdict(key), "scopes": " ".join(sorted(key.scopes))}
+
+
+def api_key(row: RowMapping) -> ApiKey:
+    """An API key as the domain sees it."""
+    scopes = frozenset(map(Scope, row["scopes"].split()))
+    return ApiKey(**{**row, "scopes": scopes})
 
 
 _Value = TypeVar("_Value")

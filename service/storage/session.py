@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +10,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+
+from service.domain.errors import StorageFull
 
 BUSY_SECONDS = 30
 """How long a SQLite writer waits for another one."""
+DISK_FULL, LOCK_NOT_AVAILABLE = "53100", "55P03"
+"""PostgreSQL's SQLSTATEs."""
 
 
 class Database:
@@ -24,19 +30,42 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A consistent view, written to by nobody."""
-        with self._engine.connect() as connection:
+        """A consistent view, written to by nobody. Raises StorageFull: SQLite writes to read."""
+        with _room_is_needed(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """All or nothing: commits at the end, rolls back when the block raises."""
-        with self._writing.begin() as connection:
+        """All or nothing: commits at the end, rolls back when the block raises. Raises
+        StorageFull."""
+        with _room_is_needed(), self._writing.begin() as connection:
             yield connection
 
     def close(self) -> None:
         """Return every pooled connection."""
         self._engine.dispose()
+
+
+def waited_in_vain(error: DBAPIError) -> bool:
+    """Whether a statement was given up because another transaction holds what it wants."""
+    busy = getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+    return busy or getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE
+
+
+@contextmanager
+def _room_is_needed() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        if _full(error.orig):
+            raise StorageFull("the disk of this server's database is full") from error
+        raise
+
+
+def _full(error: BaseException | None) -> bool:
+    """By the codes of SQLite (13, SQLITE_FULL) and PostgreSQL (53100, disk_full)."""
+    of_sqlite = getattr(error, "sqlite_errorcode", None)
+    return of_sqlite == sqlite3.SQLITE_FULL or getattr(error, "sqlstate", None) == DISK_FULL
 
 
 def _engine(url: URL) -> Engine:

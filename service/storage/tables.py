@@ -18,9 +18,12 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    false,
 )
 
-REVISION = "0002"
+from service.domain.api_keys import LOCAL
+
+REVISION = "0003"
 """The migration that gives this schema."""
 
 NAME_LENGTH = 255
@@ -56,6 +59,7 @@ analyses = Table(
     "analyses",
     metadata,
     Column("id", String(36), primary_key=True),
+    Column("owner", String(64), nullable=False, server_default=LOCAL),
     Column("status", String(16), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
@@ -71,18 +75,23 @@ analyses = Table(
     Column("request", Text, nullable=False),
     Column("error", Text),
     Column("report", Text),
+    Column("cached", Boolean, nullable=False, server_default=false()),
+    Column("question", String(64)),
+    Index(None, "owner", "id"),
+    Index(None, "owner", "question", "id"),
     Index(None, "status", "id"),
     Index(None, "verdict", "id"),
     Index(None, "model_sha256", "id"),
 )
-"""One row per analysis; `request`, `error` and `report` (without its layers) are JSON."""
+"""One row per analysis; `request`, `error` and `report` (without its layers) are JSON. `question`
+is the digest of what decides the answer: rows of one owner that share it have the same one."""
 
-_owner = "analyses.id"
+_analysis = "analyses.id"
 
 layers = Table(
     "layers",
     metadata,
-    Column("analysis_id", ForeignKey(_owner, ondelete="CASCADE"), primary_key=True),
+    Column("analysis_id", ForeignKey(_analysis, ondelete="CASCADE"), primary_key=True),
     Column("index", Integer, primary_key=True),
     Column("name", String(NAME_LENGTH), nullable=False),
     Column("statistics", Text, nullable=False),
@@ -94,7 +103,7 @@ that one layer can be followed over many analyses."""
 labels = Table(
     "labels",
     metadata,
-    Column("analysis_id", ForeignKey(_owner, ondelete="CASCADE"), primary_key=True),
+    Column("analysis_id", ForeignKey(_analysis, ondelete="CASCADE"), primary_key=True),
     Column("key", String(64), primary_key=True),
     Column("value", String(256), nullable=False),
     Index(None, "key", "value", "analysis_id"),
@@ -104,24 +113,56 @@ labels = Table(
 artifacts = Table(
     "artifacts",
     metadata,
+    Column("owner", String(64), primary_key=True, server_default=LOCAL),
     Column("id", String(71), primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("format", String(32), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("upload", String(32), nullable=False, server_default=""),
+    Column("used_at", UtcDateTime, nullable=False),
+    Index(None, "used_at"),
 )
-"""One row per stored file; the content lies in the data folder under the same digest. `upload`
-names the last time it was sent; "" is before that was noted."""
+"""One row per stored file of an owner; the content lies in that owner's folder under the same
+digest. `upload` names the last time it was sent, "" is before that was noted; `used_at` is when it
+was last sent or referred to."""
 
 uses = Table(
     "uses",
     metadata,
     Column("analysis_id", String(36), primary_key=True),
     Column("artifact_id", String(71), primary_key=True),
+    Column("owner", String(64), nullable=False, server_default=LOCAL),
     Column("upload", String(32), nullable=False),
     Column("retain", Boolean, nullable=False),
-    Index(None, "artifact_id"),
+    Index(None, "owner", "artifact_id"),
     Index(None, "retain", "artifact_id"),
 )
 """Which analysis refers to which file, as it was sent last before. Without foreign keys: a file may
 be deleted before its analyses, and what an analysis did not retain stays so when it is deleted."""
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("owner", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("request_sha256", String(64), nullable=False),
+    Column("analysis_id", ForeignKey(_analysis, ondelete="CASCADE"), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index(None, "analysis_id"),
+    Index(None, "created_at"),
+)
+"""Which request an owner has sent under which Idempotency-Key, and the analysis it made."""
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("scopes", String(64), nullable=False),
+    Column("secret_sha256", String(64), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+)
+"""One row per API key, never its secret; `scopes` are separated by blanks."""

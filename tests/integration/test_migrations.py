@@ -38,10 +38,12 @@ def _tables(url: str) -> set[str]:
 
 def _execute(url: str, *statements: str) -> None:
     database = Database(url)
-    with database.write() as connection:
-        for statement in statements:
-            connection.exec_driver_sql(statement)
-    database.close()
+    try:
+        with database.write() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+    finally:
+        database.close()
 
 
 def _rows(url: str, query: str) -> list[tuple[Any, ...]]:
@@ -86,6 +88,34 @@ def test_analyses_and_files_of_before_are_kept_and_their_files_are_needed(empty_
     assert len(_rows(empty_url, "SELECT id FROM analyses")) == 2
     command.upgrade(_config(empty_url), "head")
     assert len(_rows(empty_url, "SELECT * FROM uses")) == 1
+
+
+def test_what_was_there_before_owners_is_the_local_owners(empty_url: str) -> None:
+    command.upgrade(_config(empty_url), "0002")
+    at = "'2026-11-20 12:00:00'"
+    _execute(
+        empty_url,
+        "INSERT INTO analyses (id, status, created_at, attempt, request) "
+        f"VALUES ('0', 'queued', {at}, 0, '{{}}')",
+        "INSERT INTO labels VALUES ('0', 'branch', 'main')",
+        f"INSERT INTO artifacts VALUES ('sha256:0', 5, 'npz', {at}, 'u')",
+        "INSERT INTO uses VALUES ('0', 'sha256:0', 'u', 'true')",
+    )
+    command.upgrade(_config(empty_url), "head")
+    for table in ("analyses", "artifacts", "uses"):
+        assert _rows(empty_url, f"SELECT owner FROM {table}") == [("local",)]
+    assert _rows(empty_url, "SELECT used_at = created_at FROM artifacts") == [(True,)]
+    _execute(
+        empty_url,
+        "INSERT INTO artifacts (owner, id, size, format, created_at, used_at) "
+        f"VALUES ('other', 'sha256:0', 5, 'npz', {at}, {at})",
+        f"INSERT INTO idempotency_keys VALUES ('local', 'k', 'd', '0', {at})",
+    )
+    command.downgrade(_config(empty_url), "0002")
+    assert _rows(empty_url, "SELECT id, upload FROM artifacts") == [("sha256:0", "u")]
+    assert _rows(empty_url, "SELECT key, value FROM labels") == [("branch", "main")]
+    command.upgrade(_config(empty_url), "head")
+    assert _rows(empty_url, "SELECT value FROM labels") == [("main",)]
 
 
 def test_migrations_and_tables_agree(empty_url: str) -> None:

@@ -17,7 +17,7 @@ PAGES = {
 DECISIONS = [page for page in PAGES if page.startswith("docs/decisions/")]
 MAX_DECISION_LINES = 40
 TOP = {path.name for path in ROOT.iterdir()}
-ELSEWHERE = {"GRADDX_URL", "GRADDX_TOKEN"}
+ELSEWHERE = {"GRADDX_URL", "GRADDX_API_KEY"}
 """Variables that the client reads."""
 
 

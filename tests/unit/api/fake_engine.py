@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from service.domain.analysis import Analysis, Failure, Status
-from service.domain.errors import AnalysisNotFound, ArtifactNotFound, InvalidRequest
+from service.domain.api_keys import ANYONE, LOCAL, Caller
+from service.domain.errors import AnalysisNotFound, ArtifactNotFound, InvalidRequest, Unauthorized
 from service.domain.findings import Diagnosis, Finding, Severity, Suppressed, Verdict
 from service.domain.measurements import (
     ActivationStatistics,
@@ -25,7 +26,7 @@ from service.domain.model_source import model_source
 from service.domain.recommendations import Recommendation
 from service.domain.report import Cost, Report
 from service.domain.request import AnalysisRequest
-from service.use_cases import Artifact, Backlog, Filter, Page, Readiness
+from service.use_cases import Artifact, Backlog, Filter, Page, Readiness, Submitted
 
 NAN = float("nan")
 SICK = Finding(
@@ -108,6 +109,26 @@ class FakeEngine:
         self.largest_chunk = 0
         self.ready = True
         self.error: Exception | None = None
+        self.callers: dict[str, Caller] = {}
+        self.others: dict[str, FakeEngine] = {}
+        self.once: dict[str, str] = {}
+
+    def caller(self, token: str | None) -> Caller:
+        if not self.callers:
+            return ANYONE
+        if token not in self.callers:
+            raise Unauthorized("no such key")
+        return self.callers[token or ""]
+
+    def owned_by(self, owner: str) -> FakeEngine:
+        return self if owner == LOCAL else self.others.setdefault(owner, FakeEngine())
+
+    def submit_once(self, request: AnalysisRequest, key: str) -> Submitted:
+        if key in self.once:
+            return Submitted(self.get(self.once[key]), True)
+        analysis = self.submit(request)
+        self.once[key] = analysis.id
+        return Submitted(analysis, False)
 
     def submit(self, request: AnalysisRequest) -> Analysis:
         if self.error is not None:

@@ -109,11 +109,21 @@ def test_every_operation_documents_its_problems(document: dict[str, Any]) -> Non
                 if int(status) >= 400 and status != "503":
                     assert set(response["content"]) == {"application/problem+json"}
     told = document["paths"]["/v1/analyses"]["post"]["responses"]
-    assert {"417", "502", "504", "413", "415", "406", "422", "404"} <= told.keys()
+    assert {"417", "502", "504", "413", "415", "406", "422", "404", "409"} <= told.keys()
     described = " ".join(response["description"] for response in told.values())
-    elsewhere = {"not_found", "method_not_allowed", "analysis_not_found", "idempotency_conflict"}
+    elsewhere = {"not_found", "method_not_allowed", "analysis_not_found"}
     unsaid = elsewhere | {"change_refused"}  # told inside an analysis, never by a call
     assert all(f"`{code}`" in described for code in STATUS.keys() - unsaid)
+
+
+def test_every_operation_behind_the_door_says_so(document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            guarded = path.startswith("/v1/") or path == "/metrics"
+            assert ("security" in operation) == guarded
+            assert not guarded or {"401", "403", "429"} <= operation["responses"].keys()
+    (scheme,) = document["components"]["securitySchemes"].values()
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
 
 
 def test_every_reference_resolves(document: dict[str, Any]) -> None:

@@ -34,6 +34,7 @@ def test_every_error_has_a_status() -> None:
         (errors.StorageFull("no room"), 507),
         (errors.ArtifactRejected("aten::save", pointer="/model"), 422),
         (errors.IdempotencyConflict("other body"), 422),
+        (errors.IdempotencyInFlight("the first is being stored"), 409),
     ],
 )
 def test_the_table_decides(
@@ -48,7 +49,9 @@ def test_the_table_decides(
     assert problem["type"] == f"urn:graddx:problem:{error.code}"
     assert (problem["title"], problem["detail"]) == (error.title, error.detail)
     assert problem["request_id"] == answer.headers["x-request-id"]
-    assert ("retry-after" in answer.headers) == (error.code == "queue_full")
+    assert ("retry-after" in answer.headers) == (
+        error.code in ("queue_full", "storage_full", "idempotency_in_flight")
+    )
 
 
 @pytest.mark.parametrize("error", [RuntimeError("secret"), errors.ModelRaised("secret")])

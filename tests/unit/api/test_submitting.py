@@ -392,12 +392,36 @@ def test_an_unknown_artifact_is_404(client: TestClient) -> None:
     assert (answer.status_code, answer.json()["code"]) == (404, "artifact_not_found")
 
 
-def test_an_idempotency_key_is_refused_not_ignored(client: TestClient, engine: FakeEngine) -> None:
-    answer = client.post("/v1/analyses", json=body(), headers={"idempotency-key": "k"})
+def test_an_idempotency_key_goes_to_the_engine(client: TestClient, engine: FakeEngine) -> None:
+    headers = {"idempotency-key": '"8e03978e-40d5-43dd-bc93-6894a57f9324"'}
+    first, again = (client.post("/v1/analyses", json=body(), headers=headers) for _ in range(2))
+    assert first.json()["id"] == again.json()["id"]
+    assert [*engine.once] == [headers["idempotency-key"]]
+    assert len(engine.submitted) == 1
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "k\xfc".encode("latin-1")])
+def test_an_idempotency_key_that_is_none_is_422(
+    client: TestClient, engine: FakeEngine, key: str | bytes
+) -> None:
+    raw = key if isinstance(key, bytes) else key.encode()
+    answer = client.post("/v1/analyses", json=body(), headers={b"idempotency-key": raw})
     assert answer.status_code == 422
-    assert "not yet supported" in answer.json()["detail"]
     assert answer.json()["errors"][0]["parameter"] == "Idempotency-Key"
     assert engine.submitted == []
+
+
+@pytest.mark.parametrize(("retain", "left"), [("all", 1), ("statistics", 0)])
+def test_files_of_a_repeated_form_are_kept_only_where_said(
+    client: TestClient, engine: FakeEngine, retain: str, left: int
+) -> None:
+    files: Any = {"model": ("net.pt", FILE)}
+    said = {"request": f'{{"retain": "{retain}"}}'}
+    key = {"idempotency-key": "k"}
+    client.post("/v1/analyses", files=files, data=said, headers=key)
+    engine.files.clear()  # as the first one ended
+    client.post("/v1/analyses", files=files, data=said, headers=key)
+    assert len(engine.files) == left
 
 
 @pytest.mark.parametrize(

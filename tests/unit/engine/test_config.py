@@ -78,20 +78,27 @@ def test_a_broker_is_not_yet_supported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.5", "::1", "localhost"])
-def test_loopback_is_served(host: str) -> None:
-    assert Settings(host=host).host == host
+def test_loopback_is_this_machine(host: str) -> None:
+    assert not Settings(host=host).beyond_this_machine
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.org"])
-def test_another_address_is_refused_unless_meant(host: str) -> None:
-    with pytest.raises(ValidationError, match="GRADDX_ALLOW_ANYONE"):
-        Settings(host=host)
-    assert Settings(host=host, allow_anyone=True).host == host
+def test_another_address_is_beyond_it_unless_that_is_meant(host: str) -> None:
+    assert Settings(host=host).beyond_this_machine
+    assert not Settings(host=host, allow_anyone=True).beyond_this_machine
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "70000"), ("WORKERS", "-1"), ("LEASE_SECONDS", "0"), ("PROBE_MEMORY_MB", "x")],
+    [
+        ("PORT", "70000"),
+        ("WORKERS", "-1"),
+        ("LEASE_SECONDS", "0"),
+        ("PROBE_MEMORY_MB", "x"),
+        ("RATE_LIMIT", "many"),
+        ("RATE_LIMIT", "0/minute"),
+        ("RATE_LIMIT", "5 per day"),
+    ],
 )
 def test_values_out_of_range_are_refused(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
@@ -106,7 +113,7 @@ def test_unknown_variables_are_told_with_the_nearest_name() -> None:
     environment = {"GRADDX_PROBE_SECOND": "1", "GRADDX_PORT": "1", "HOME": "/"}
     assert unknown_variables(environment) == (
         "GRADDX_PROBE_SECOND is not a setting; did you mean GRADDX_PROBE_SECONDS?",
-        "GRADDX_QUEUE is not a setting; did you mean GRADDX_QUEUE_MAX?",
+        "GRADDX_QUEUE is not a setting; did you mean GRADDX_QUEUE_LIMIT?",
     )
 
 

@@ -19,6 +19,7 @@ from service.domain.report import Report
 from service.domain.request import AnalysisRequest, ModelRequest
 from service.ports import Artifact, Prober, ProbeSession
 from service.storage.analyses import SqlAnalyses
+from service.storage.api_keys import SqlApiKeys
 from service.storage.artifact_store import FileArtifacts
 from service.storage.session import Database
 from service.storage.tables import metadata
@@ -70,9 +71,12 @@ class House:
         self.analyses, self.artifacts = api
         self.use_cases = UseCases(
             *api,
+            SqlApiKeys(self.databases[0], WallClock()),
             Nobody(),
             WallClock(),
-            queue_max=100,
+            version="1",
+            open_without_keys=True,
+            queue_limit=100,
             needs_worker=False,
             why_uploads_are_refused=None,
             guess_inputs=lambda _: (),

@@ -31,13 +31,14 @@ from service.domain.errors import (
 from service.domain.probe_plan import InputPlan, ProbePlan
 from service.domain.request import AnalysisRequest, ModelRequest
 from service.storage.analyses import SqlAnalyses
+from service.storage.api_keys import SqlApiKeys
 from service.storage.artifact_store import FileArtifacts
 from service.storage.session import Database
 from service.storage.tables import metadata
 from service.storage.tensor_headers import read_headers
 from service.use_cases import Filter, UseCases, new_id
 
-QUEUE_MAX = 3
+QUEUE_LIMIT = 3
 NOWHERE = "sha256:" + "0" * 64
 SPEC: dict[str, Any] = {
     "input": {"shape": [8]},
@@ -79,10 +80,17 @@ class House:
         self.analyses = SqlAnalyses(self.database, WallClock())
         self.dispatcher = LookingDispatcher(self.analyses)
         self.guess: tuple[InputPlan, ...] = ()
-        given = {"queue_max": QUEUE_MAX, "needs_worker": True, "why_uploads_are_refused": None}
+        given: dict[str, Any] = {
+            "version": "1",
+            "open_without_keys": True,
+            "queue_limit": QUEUE_LIMIT,
+            "needs_worker": True,
+            "why_uploads_are_refused": None,
+        }
         self.use_cases = UseCases(
             self.analyses,
             FileArtifacts(folder / "files", self.database, WallClock(), max_bytes=10**6),
+            SqlApiKeys(self.database, WallClock()),
             self.dispatcher,
             WallClock(),
             guess_inputs=lambda _: self.guess,
@@ -316,11 +324,11 @@ def test_uploads_are_refused_where_no_child_can_be_sealed(tmp_path: Path) -> Non
 
 
 def test_a_full_queue_takes_no_more_until_one_is_claimed(house: House) -> None:
-    for _ in range(QUEUE_MAX):
+    for _ in range(QUEUE_LIMIT):
         house.use_cases.submit(_spec())
     with pytest.raises(QueueFull):
         house.use_cases.submit(_spec())
-    assert house.use_cases.backlog().waiting == QUEUE_MAX
+    assert house.use_cases.backlog().waiting == QUEUE_LIMIT
     house.analyses.claim("w1", lease_seconds=60)
     house.use_cases.submit(_spec())
 
