@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from graddx.export import Module
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+API_KEY_VARIABLE = "GRADDX_API_KEY"
+"""Where the API key is looked for."""
 DEFAULT_WAIT = 300.0
 """Seconds to wait for a diagnosis."""
 HOLD_SECONDS = 20.0
@@ -51,16 +53,21 @@ class Client:
     def __init__(
         self,
         url: str = DEFAULT_URL,
-        token: str | None = None,
+        api_key: str | None = None,
         *,
         timeout: float = 30.0,
         retries: int = 4,
     ) -> None:
-        """`timeout`: seconds until a silent server is given up, besides the time it was asked to
+        """`api_key`: "gdx_…", for a server that wants one; default: the variable GRADDX_API_KEY.
+        `timeout`: seconds until a silent server is given up, besides the time it was asked to
         wait. `retries`: repetitions of a call. Raises InvalidInput when `url` is none."""
         from graddx import __version__
 
-        self._transport = Transport(url, token, timeout, Retries(retries), f"graddx/{__version__}")
+        api_key = api_key or os.environ.get(API_KEY_VARIABLE)
+
+        self._transport = Transport(
+            url, api_key, timeout, Retries(retries), f"graddx/{__version__}"
+        )
 
     @property
     def url(self) -> str:

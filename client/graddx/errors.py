@@ -13,10 +13,15 @@ GraddxError
 │   ├── NotFound              not_found: the address is not that of a graddx server
 │   │   ├── AnalysisNotFound
 │   │   └── ArtifactNotFound
-│   ├── AccessDenied          unauthorized, forbidden
+│   ├── AccessDenied
+│   │   ├── Unauthorized      no API key, or none that is good
+│   │   └── Forbidden         the key has not the scope
 │   ├── PayloadTooLarge
-│   ├── Busy                  rate_limited, queue_full: every retry was refused too
-│   └── ServerError           the server cannot: sandbox_unavailable, storage_full, internal_error
+│   ├── Busy                  idempotency_in_flight: every retry was refused too
+│   │   ├── RateLimited
+│   │   └── QueueFull
+│   └── ServerError           the server cannot: sandbox_unavailable, internal_error
+│       └── StorageFull
 ├── NotFinished               the time to wait is over; the analysis goes on
 └── AnalysisFailed            the analysis ended without a diagnosis: code, detail
     └── AnalysisCancelled
@@ -129,7 +134,15 @@ class ArtifactNotFound(NotFound):
 
 
 class AccessDenied(ApiError):
-    """The token is missing, wrong or not allowed to do this."""
+    """The API key is missing, wrong or not allowed to do this."""
+
+
+class Unauthorized(AccessDenied):
+    """The call came without an API key, or with one that is unknown, expired or revoked."""
+
+
+class Forbidden(AccessDenied):
+    """The API key has not the scope that the call needs."""
 
 
 class PayloadTooLarge(ApiError):
@@ -137,11 +150,23 @@ class PayloadTooLarge(ApiError):
 
 
 class Busy(ApiError):
-    """Every retry was refused too: too many calls, or too many analyses are waiting."""
+    """Every retry was refused too; `retry_after` tells when to come again."""
+
+
+class RateLimited(Busy):
+    """Too many calls with this API key, or from this address."""
+
+
+class QueueFull(Busy):
+    """Too many analyses are waiting."""
 
 
 class ServerError(ApiError):
     """The server cannot, whatever the request."""
+
+
+class StorageFull(ServerError):
+    """The server's disk is full; nothing of the call was stored."""
 
 
 class NotFinished(GraddxError):
@@ -179,26 +204,28 @@ BY_CODE: dict[str, type[ApiError]] = {
     "analysis_not_found": AnalysisNotFound,
     "artifact_not_found": ArtifactNotFound,
     "not_found": NotFound,
-    "unauthorized": AccessDenied,
-    "forbidden": AccessDenied,
+    "unauthorized": Unauthorized,
+    "forbidden": Forbidden,
     "payload_too_large": PayloadTooLarge,
-    "rate_limited": Busy,
-    "queue_full": Busy,
+    "idempotency_in_flight": Busy,
+    "rate_limited": RateLimited,
+    "queue_full": QueueFull,
     "sandbox_unavailable": ServerError,
-    "storage_full": ServerError,
+    "storage_full": StorageFull,
     "internal_error": ServerError,
 }
 """Code → exception; codes that are not here go by the status."""
 
 BY_STATUS: dict[int, type[ApiError]] = {
     400: InvalidRequest,
-    401: AccessDenied,
-    403: AccessDenied,
+    401: Unauthorized,
+    403: Forbidden,
     404: NotFound,
-    409: InvalidRequest,
+    409: Busy,
     413: PayloadTooLarge,
     422: InvalidRequest,
-    429: Busy,
+    429: RateLimited,
+    507: StorageFull,
     503: Busy,
 }
 

@@ -1,4 +1,4 @@
-"""One HTTP call: address, token, retries, and an exception for every answer that is not success."""
+"""One HTTP call: address, API key, retries, and an exception for all that is not success."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Transport:
     """Calls one server."""
 
     def __init__(
-        self, url: str, token: str | None, timeout: float, retries: Retries, agent: str
+        self, url: str, api_key: str | None, timeout: float, retries: Retries, agent: str
     ) -> None:
         self.url = _checked(url)
         self._timeout = timeout
         self._retries = retries
-        authorization = {"Authorization": f"Bearer {token}"} if token else {}
+        authorization = {"Authorization": f"Bearer {_sendable(api_key)}"} if api_key else {}
         self._http = httpx2.Client(
             headers={"User-Agent": agent, **authorization},
             timeout=httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
@@ -120,6 +120,14 @@ def _checked(url: str) -> str:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise InvalidInput(f"{url!r} is not an address: it must start with http:// or https://")
     return url.rstrip("/")
+
+
+def _sendable(api_key: str) -> str:
+    """Never tells what it was given: it may be a secret."""
+    key = api_key.strip()
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise InvalidInput("the API key holds characters that no key has")
+    return key
 
 
 def _json(body: Any) -> bytes:

@@ -17,7 +17,7 @@ from graddx.cli.check import Check, Form, ask, result_stream, show
 from graddx.cli.complaint import complain
 from graddx.cli.options import INPUT_FORM, read_labels, read_probe
 from graddx.cli.settings import find_settings, read_settings
-from graddx.client import DEFAULT_URL, DEFAULT_WAIT, Client
+from graddx.client import API_KEY_VARIABLE, DEFAULT_URL, DEFAULT_WAIT, Client
 from graddx.errors import GraddxError
 
 app = typer.Typer(
@@ -75,9 +75,13 @@ def check(
             envvar="GRADDX_URL", metavar="URL", help=f"Address of the server. [{DEFAULT_URL}]"
         ),
     ] = None,
-    token: Annotated[
+    api_key: Annotated[
         str | None,
-        typer.Option(envvar="GRADDX_TOKEN", metavar="TOKEN", help="API key of the server."),
+        typer.Option(
+            envvar=API_KEY_VARIABLE,
+            metavar="KEY",
+            help="API key, where the server wants one; in the variable it is not seen by others.",
+        ),
     ] = None,
     inputs: Annotated[
         list[str] | None,
@@ -135,7 +139,7 @@ def check(
             fail_on=fail_on or settings.fail_on,
             timeout=_first(timeout, settings.timeout, DEFAULT_WAIT),
         )
-        with result_stream(output) as out, Client(url, token) as client:
+        with result_stream(output) as out, Client(url, api_key) as client:
             analysis = ask(client, asked, stderr)
             show(analysis, form, out, model.name, client.address(analysis.id))
     except GraddxError as error:

@@ -9,7 +9,6 @@ from rich.text import Text
 
 from graddx.cli.human import clean
 from graddx.errors import (
-    AccessDenied,
     ApiError,
     ConnectionFailed,
     Fault,
@@ -17,6 +16,7 @@ from graddx.errors import (
     InvalidRequest,
     NotFinished,
     NotFound,
+    Unauthorized,
 )
 
 
@@ -49,7 +49,7 @@ def _hints(error: GraddxError, url: str) -> Iterator[str]:
             yield "is the server running? `make run` starts one; --url or GRADDX_URL says where."
         case NotFinished():
             yield f"it goes on: {url}/v1/analyses/{error.analysis.id}; wait longer with --timeout."
-        case AccessDenied():
-            yield "give a token with --token or GRADDX_TOKEN."
+        case Unauthorized():
+            yield "give an API key in the variable GRADDX_API_KEY, or with --api-key."
         case NotFound(code=code) if code not in ("analysis_not_found", "artifact_not_found"):
             yield f"is {url} the address of a graddx server, without a path such as /docs?"

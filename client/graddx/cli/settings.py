@@ -15,7 +15,7 @@
     layers = "stem.*"
     reason = "loaded from a checkpoint later"
 
-Options of the command line go before it. There is no token in it: it is a file to commit."""
+Options of the command line go before it. There is no API key in it: it is a file to commit."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def test_settings_hold_what_their_docstring_shows(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ('fial_on = "error"', "unknown key fial_on; did you mean fail_on"),
-        ('token = "gdx_1_secret"', "unknown key token; known: url, "),
+        ('api_key = "gdx_1_secret"', "unknown key api_key; known: url, "),
         ('[[ignore]]\ncod = "x"', r"unknown key ignore\[0\]\.cod; did you mean code"),
         ('[[ignore]]\nlayers = "x"', r"missing required field `code`.*ignore\[0\]"),
         ('fail_on = "maybe"', "Invalid enum value 'maybe' - at `fail_on`"),

@@ -11,13 +11,22 @@ from typing import Any
 import pytest
 
 from graddx import (
+    AccessDenied,
     AnalysisCancelled,
     AnalysisFailed,
+    ApiError,
+    Busy,
     Client,
     ConnectionFailed,
     ExportFailed,
+    Forbidden,
     InvalidInput,
     NotFinished,
+    QueueFull,
+    RateLimited,
+    ServerError,
+    StorageFull,
+    Unauthorized,
     UnknownLayerType,
 )
 from tests.unit.client.scripted_server import HANG_UP, Reply, ScriptedServer, problem
@@ -188,15 +197,54 @@ def test_an_address_may_have_a_path(server: ScriptedServer) -> None:
     assert server.calls[0].path == "/graddx/v1/analyses/a1"
 
 
-def test_the_token_is_sent_only_when_given(server: ScriptedServer, client: Client) -> None:
+def test_the_api_key_is_sent_only_when_given(
+    server: ScriptedServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.replies = [DONE]
     client.get("a1")
     with Client(server.url, "gdx_1_secret") as known:
         known.get("a1")
-    without, with_token = server.calls
-    assert "Authorization" not in without.headers
-    assert with_token.headers["Authorization"] == "Bearer gdx_1_secret"
-    assert with_token.headers["User-Agent"].startswith("graddx/")
+    monkeypatch.setenv("GRADDX_API_KEY", "gdx_2_secret\n")
+    for given in (None, "gdx_1_secret"):
+        with Client(server.url, api_key=given) as known:
+            known.get("a1")
+    sent = [call.headers.get("Authorization") for call in server.calls]
+    assert sent == [
+        None,
+        "Bearer gdx_1_secret",
+        "Bearer gdx_2_secret",
+        "Bearer gdx_1_secret",
+    ]
+    assert server.calls[1].headers["User-Agent"].startswith("graddx/")
+
+
+@pytest.mark.parametrize("key", ["gdx_1 secret", "gdx_1_sécret", "a\nb"])
+def test_a_key_that_cannot_be_sent_is_not_told(key: str) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        Client("http://127.0.0.1:1", key)
+    assert key not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "above"),
+    [
+        (401, "unauthorized", Unauthorized, AccessDenied),
+        (403, "forbidden", Forbidden, AccessDenied),
+        (429, "rate_limited", RateLimited, Busy),
+        (503, "queue_full", QueueFull, Busy),
+        (409, "idempotency_in_flight", Busy, ApiError),
+        (507, "storage_full", StorageFull, ServerError),
+    ],
+)
+def test_refusals_have_exceptions_of_their_own(
+    server: ScriptedServer, status: int, code: str, kind: type[ApiError], above: type[ApiError]
+) -> None:
+    server.replies = [problem(status, code, after="7")]
+    with Client(server.url, retries=0) as client, pytest.raises(kind) as raised:
+        client.get("a1")
+    assert isinstance(raised.value, above)
+    assert (raised.value.code, raised.value.status) == (code, status)
+    assert raised.value.retry_after == 7.0
 
 
 def test_ids_cannot_reach_other_addresses(server: ScriptedServer, client: Client) -> None:
