@@ -193,7 +193,9 @@ class Session:
             return self.changed(changes).export(file)
         try:
             self.reset()
-            return export.write(file, self._state())
+            state = self._state()
+            shared = {name: state[first] for name, first in self.model.aliases.items()}
+            return export.write(file, {**state, **shared})
         finally:
             self.restore()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,6 +29,8 @@ class LoadedModel:
     fresh: Callable[[], dict[str, Tensor]] | None = None
     """Draws another initialization from torch's generator: values by parameter name; None where
     the file fixes them."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Further names of the parameters and buffers that have several → the name above."""
     redrawn: bool = False
     """True when a change draws parameters anew: then even the first seed is a fresh one."""
 
@@ -60,7 +62,22 @@ def loaded(
     learnable = {name: value for name, value in parameters.items() if value.requires_grad}
     buffers = dict(named(module.named_buffers()))
     rest = {name: value for name, value in parameters.items() if name not in learnable}
-    return LoadedModel(format, module, learnable, {**buffers, **rest}, frozen, fresh)
+    aliases = _further_names(module, {**parameters, **buffers})
+    return LoadedModel(format, module, learnable, {**buffers, **rest}, frozen, fresh, aliases)
+
+
+def _further_names(module: nn.Module, known: Mapping[str, Tensor]) -> dict[str, str]:
+    """Shared parameters and buffers: a state dict has each of them under every name."""
+    first = {id(tensor): name for name, tensor in known.items()}
+    everything = (
+        *named(module.named_parameters(remove_duplicate=False)),
+        *named(module.named_buffers(remove_duplicate=False)),
+    )
+    return {
+        name: first[id(tensor)]
+        for name, tensor in everything
+        if name not in known and id(tensor) in first
+    }
 
 
 def named(pairs: Any) -> list[tuple[str, Tensor]]:
