@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from io import FileIO
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-MAX_DIRECTORY = 4 << 20
-"""Bytes of a zip's directory: some 40,000 members; reading one takes fifty times its size."""
+from service.intake.archive import open_zip
+
 MAX_HEADER = 4 << 20
 """Bytes of a safetensors header: some 40,000 tensors."""
 
@@ -21,22 +19,6 @@ def told_by_content(path: Path) -> str:
     if members is None:
         return "safetensors" if _is_safetensors(path) else "unknown"
     return next((name for name, fits in _ZIPS if fits(members)), "unknown")
-
-
-@contextmanager
-def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """A zip whose directory is not too large. Raises BadZipFile."""
-    with _Bounded(path) as file, zipfile.ZipFile(file) as archive:
-        yield archive
-
-
-class _Bounded(FileIO):
-    """zipfile reads a zip's whole directory at once, however large the file says it is."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > MAX_DIRECTORY:
-            raise zipfile.BadZipFile(f"a directory of {size} bytes")
-        return super().read(size)
 
 
 def _members(path: Path) -> Sequence[str] | None:

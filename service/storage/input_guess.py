@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from service.domain.probe_plan import InputPlan
-from service.storage.formats import open_zip
+from service.intake.archive import open_zip
 
 MAX_PICKLE = 1 << 20
 """Bytes of a pickle that are read; thousands of layers fit, and a second reads them."""

@@ -16,7 +16,8 @@ from typing import IO, Any
 
 from service.domain.errors import ArtifactRejected
 from service.domain.tensor_file import TensorHeader
-from service.storage.formats import MAX_HEADER, open_zip
+from service.intake.archive import open_zip
+from service.storage.formats import MAX_HEADER
 
 MAX_DIMENSIONS = 64
 """Of one tensor; NumPy's own limit."""

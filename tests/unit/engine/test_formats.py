@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from service.storage.formats import MAX_DIRECTORY, told_by_content
+from service.intake.limits import MAX_DIRECTORY
+from service.storage.formats import told_by_content
 
 
 def _zip(path: Path, *members: str) -> Path:
