@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from threading import Event, Thread
 
@@ -16,6 +17,8 @@ import structlog
 from service.config import Settings
 from service.dispatch.embedded import EmbeddedDispatcher
 from service.dispatch.wakeup import Waiting
+from service.intake.check import check_model
+from service.intake.unknown import describe
 from service.sandbox.limits import MIB, Limits
 from service.sandbox.seal import why_unsealable
 from service.storage.analyses import SqlAnalyses
@@ -33,6 +36,8 @@ ENTRY = "service.probing.child:serve"
 """A child's life; by name, because only the child may import torch."""
 WARM_UP = "service.probing.child:warm_up"
 """One whole job before the first fork."""
+CHECKED_FILES = 4096
+"""Models that are known to have passed the filter: named by their content, they never change."""
 SWEEP_SECONDS = 600
 """Between two looks for what is kept too long."""
 
@@ -72,6 +77,8 @@ def engine(settings: Settings, version: str) -> Iterator[UseCases]:
         why_uploads_are_refused=refused,
         guess_inputs=guess_inputs,
         read_headers=read_headers,
+        check_model=lru_cache(CHECKED_FILES)(check_model),
+        describe_unknown=describe,
     )
     try:
         _refuse_to_be_open(settings, analyses, keys)

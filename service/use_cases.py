@@ -117,7 +117,7 @@ class Engine(Protocol):
         is deleted."""
 
     def put_artifact(self, chunks: Iterable[bytes]) -> Artifact:
-        """Store a file once. Raises StorageFull, UnsupportedArtifact."""
+        """Store a file once. Raises StorageFull, UnsupportedArtifact, ArtifactRejected."""
 
     def withdraw(self, artifact: Artifact) -> None:
         """Delete a file that was just put for an analysis that was refused, unless it was put
@@ -157,6 +157,8 @@ class UseCases:
         why_uploads_are_refused: str | None,
         guess_inputs: Callable[[Path], tuple[InputPlan, ...]],
         read_headers: Callable[[Path, str], Tensors],
+        check_model: Callable[[Path, str], None],
+        describe_unknown: Callable[[Path], str],
     ) -> None:
         """Asks as the owner `local`. `version`: of the engine; another one may answer otherwise.
         `open_without_keys`: while no API key was made, anyone is the owner `local`.
@@ -164,7 +166,10 @@ class UseCases:
         `why_uploads_are_refused`: None when they are not.
         `guess_inputs`: what a model file may take, when that can be seen without running it.
         `read_headers`: what a safetensors or npz file (told by its format) holds; raises
-        ArtifactRejected, FileNotFoundError."""
+        ArtifactRejected, FileNotFoundError.
+        `check_model`: looks at a model file of this format without loading it; raises
+        ArtifactRejected, FileNotFoundError. `describe_unknown`: what a file of no known format
+        seems to be."""
         self._owner = LOCAL
         self._analyses = analyses.owned_by(LOCAL)
         self._artifacts = artifacts.owned_by(LOCAL)
@@ -178,6 +183,8 @@ class UseCases:
         self._why_uploads_are_refused = why_uploads_are_refused
         self._guess_inputs = guess_inputs
         self._read_headers = read_headers
+        self._check_model = check_model
+        self._describe_unknown = describe_unknown
 
     def caller(self, token: str | None) -> Caller:
         """Who comes with this API key, or without any. Raises Unauthorized."""
@@ -275,16 +282,14 @@ class UseCases:
                 self._analyses.delete(analysis.id)
 
     def put_artifact(self, chunks: Iterable[bytes]) -> Artifact:
-        """Store a file once. Raises StorageFull, PayloadTooLarge, UnsupportedArtifact."""
+        """Store a file once. Raises StorageFull, PayloadTooLarge, UnsupportedArtifact,
+        ArtifactRejected."""
         artifact = self._artifacts.put(chunks)
-        if artifact.format == "unknown":
-            with suppress(ArtifactNotFound):  # uploaded twice at once, and refused twice
-                self._artifacts.delete(artifact.id)
-            raise UnsupportedArtifact(
-                "the file is neither TorchScript (torch.jit.save), nor an exported program "
-                "(torch.export.save), safetensors or npz; what torch.save writes is a pickle, "
-                "which is not accepted"
-            )
+        try:
+            self._check_file(artifact)
+        except InvalidRequest:
+            self._artifacts.withdraw(artifact)
+            raise
         return artifact
 
     def withdraw(self, artifact: Artifact) -> None:
@@ -333,13 +338,27 @@ class UseCases:
             raise SandboxUnavailable(
                 f"uploaded models are refused on this host: {self._why_uploads_are_refused}"
             )
-        model_format = self._artifacts.get(artifact_id).format
+        artifact = self._artifacts.get(artifact_id)
+        model_format = artifact.format
         _check_format(model_format)
+        with _within("/model/id"):
+            # Again: what is let pass may have changed since the file was stored.
+            self._check_file(artifact)
         self._check_data(request.probe, request.probe.inputs)
         if not request.probe.inputs and request.probe.data is None:
             guess = self._guess_inputs(self._artifacts.path(artifact_id))
             raise InvalidRequest(_inputs_wanted(guess), pointer="/probe/inputs")
         return model_format, artifact_id.removeprefix("sha256:")
+
+    def _check_file(self, artifact: Artifact) -> None:
+        """Raises UnsupportedArtifact, ArtifactRejected, ArtifactNotFound."""
+        path = self._artifacts.path(artifact.id)
+        try:
+            if artifact.format == "unknown":
+                raise UnsupportedArtifact(self._describe_unknown(path))
+            self._check_model(path, artifact.format)
+        except FileNotFoundError as error:
+            raise ArtifactNotFound(f"no artifact {artifact.id}") from error
 
     def _check_weights(self, source: SpecSource) -> None:
         if source.weights_id is not None:

@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from api.app import create_app
 from service.config import Settings
 from service.domain.api_keys import Scope, mint
+from service.intake.unknown import describe
 from service.storage.analyses import SqlAnalyses
 from service.storage.api_keys import SqlApiKeys
 from service.storage.artifact_store import FileArtifacts
@@ -74,6 +75,8 @@ class FrontDoor:
             why_uploads_are_refused=None,
             guess_inputs=lambda _: (),
             read_headers=read_headers,
+            check_model=lambda *_: None,
+            describe_unknown=describe,
         )
         self.app = create_app(self.use_cases, Settings(**settings))
 

@@ -17,6 +17,7 @@ from service.domain.model_source import ModelSource
 from service.domain.probe_plan import InputPlan, ProbePlan
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest, ModelRequest
+from service.intake.unknown import describe
 from service.ports import Artifact, Prober, ProbeSession
 from service.storage.analyses import SqlAnalyses
 from service.storage.api_keys import SqlApiKeys
@@ -81,6 +82,8 @@ class House:
             why_uploads_are_refused=None,
             guess_inputs=lambda _: (),
             read_headers=read_headers,
+            check_model=lambda *_: None,
+            describe_unknown=describe,
         )
         self.worker = Worker(
             "w1",

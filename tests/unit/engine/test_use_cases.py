@@ -30,6 +30,7 @@ from service.domain.errors import (
 )
 from service.domain.probe_plan import InputPlan, ProbePlan
 from service.domain.request import AnalysisRequest, ModelRequest
+from service.intake.unknown import describe
 from service.storage.analyses import SqlAnalyses
 from service.storage.api_keys import SqlApiKeys
 from service.storage.artifact_store import FileArtifacts
@@ -80,6 +81,7 @@ class House:
         self.analyses = SqlAnalyses(self.database, WallClock())
         self.dispatcher = LookingDispatcher(self.analyses)
         self.guess: tuple[InputPlan, ...] = ()
+        self.refuse_model: str | None = None
         given: dict[str, Any] = {
             "version": "1",
             "open_without_keys": True,
@@ -95,8 +97,17 @@ class House:
             WallClock(),
             guess_inputs=lambda _: self.guess,
             read_headers=read_headers,
+            check_model=self.check_model,
+            describe_unknown=describe,
             **(given | settings),
         )
+
+
+    def check_model(self, path: Path, model_format: str) -> None:
+        assert path.exists()
+        assert model_format != "unknown"
+        if self.refuse_model is not None:
+            raise ArtifactRejected(self.refuse_model)
 
 
 @pytest.fixture
@@ -204,6 +215,23 @@ def test_other_files_are_no_model(
     with pytest.raises(error) as caught:
         house.use_cases.submit(_artifact(artifact_id, InputPlan((3,))))
     assert caught.value.faults[0].pointer == "/model/id"
+
+
+def test_a_refused_model_is_not_kept(house: House, tmp_path: Path) -> None:
+    house.refuse_model = "it reads files"
+    with pytest.raises(ArtifactRejected, match="it reads files"):
+        _torchscript(house, tmp_path)
+    assert [path for path in (tmp_path / "files").rglob("*") if path.is_file()] == []
+
+
+def test_a_model_that_is_refused_by_now_is_refused_where_it_is_used(
+    house: House, tmp_path: Path
+) -> None:
+    artifact_id = _torchscript(house, tmp_path)
+    house.refuse_model = "it reads files"
+    with pytest.raises(ArtifactRejected, match="it reads files") as caught:
+        house.use_cases.submit(_artifact(artifact_id, InputPlan((4,))))
+    assert [fault.pointer for fault in caught.value.faults] == ["/model/id"]
 
 
 def test_a_file_of_unknown_format_is_not_kept(house: House, tmp_path: Path) -> None:
