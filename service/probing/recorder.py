@@ -18,7 +18,7 @@ from service.probing import reductions
 from service.probing.chains import BATCH_NORM
 from service.probing.gain_parts import PathWatch
 from service.probing.layering import Layer
-from service.probing.recurrence import memory_norms, step_norms, steps_of
+from service.probing.recurrence import Steps, memory_norms, step_norms, steps_of
 from service.probing.trace import Recording
 
 
@@ -93,15 +93,15 @@ class Watch:
         self._steps_entry[index] = own = tensor.view_as(tensor)
         return own
 
-    def steps(self, index: int, time_dim: int, outputs: Tensor) -> None:
+    def steps(self, index: int, where: Steps, outputs: Tensor) -> None:
         """The outputs of all of a recurrent layer's time steps pass; once per seed is enough."""
         record, entry = self.records[index], self._steps_entry.pop(index)
         if record.memory or not entry.requires_grad:
             return
-        record.memory = memory_norms(outputs, entry, time_dim)
+        record.memory = memory_norms(outputs, entry, where)
 
         def arrives(gradient: Tensor) -> None:
-            record.step_gradients = step_norms(gradient, time_dim)
+            record.step_gradients = step_norms(gradient, where.time_dim)
 
         entry.register_hook(arrives)
 
@@ -275,7 +275,7 @@ class Observed:
         steps = steps_of(layer, later)
         if steps is None or layer.entry is None:
             return
-        index, time_dim = layer.index, steps.time_dim
+        index = layer.index
         entry = copies[layer.entry]
         source = next((user for user in entry.users if user.target == f"_tap_entry_{index}"), entry)
         node = self._insert(
@@ -286,7 +286,7 @@ class Observed:
         self._look(
             copies[steps.outputs],
             f"steps_{index}",
-            lambda tensor: self.watch.steps(index, time_dim, tensor),
+            lambda tensor: self.watch.steps(index, steps, tensor),
         )
 
     def _look(self, node: fx.Node, name: str, show: Callable[[Tensor], None]) -> None:

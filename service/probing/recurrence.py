@@ -20,6 +20,8 @@ from service.probing.layering import Layer
 RECURRENT = frozenset({"rnn", "lstm", "gru"})
 _FUSED = frozenset({"mkldnn_rnn_layer", "_cudnn_rnn"})
 _JOINED = frozenset({"stack", "cat"})
+_PICKED = frozenset({"select", "unbind", "slice", "split", "index", "index_select"})
+"""What takes steps apart before the weights: a loop of the caller's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Steps:
     """Of all steps, (T, B, features)."""
     time_dim: int
     """Dimension of the layer's entry that counts the steps, 0 or 1."""
+    both_ways: bool = False
+    """True when the second half of the features comes from reading back to front."""
 
 
 def steps_of(layer: Layer, later: Sequence[Layer]) -> Steps | None:
@@ -47,7 +51,11 @@ def steps_of(layer: Layer, later: Sequence[Layer]) -> Steps | None:
         source = next((one for one in node.all_input_nodes if one in tracked), None)
         if source is not None and operations.name_of(node) in operations.WEIGHTED:
             time_dim = tracked[source][0] if time_dim is None else time_dim
-        elif source is not None and (source is not layer.entry or node in layer.entry_users):
+        elif (
+            source is not None
+            and operations.name_of(node) not in _PICKED
+            and (source is not layer.entry or node in layer.entry_users)
+        ):
             tracked[node] = _moved(node, tracked[source])
         if time_dim is not None and _joins(node) and len(_shape(node)) == 3:
             joined.append(node)
@@ -56,9 +64,14 @@ def steps_of(layer: Layer, later: Sequence[Layer]) -> Steps | None:
     sizes = _shape(layer.entry)
     steps, samples = sizes[time_dim], sizes[1 - time_dim]
     found = [node for node in joined if _shape(node)[:2] == (steps, samples)]
+    if not found or steps < 2:
+        return None
     # Where there are as many stacked layers as steps, the last is the joint of their last states,
-    # whose last is the same again.
-    return Steps(found[-1], time_dim) if found and steps > 1 else None
+    # whose last is the same again; both directions together are wider than their states.
+    width = max(_shape(node)[2] for node in found)
+    outputs = [node for node in found if _shape(node)[2] == width][-1]
+    both_ways = any(name.endswith("_reverse") for name in layer.parameters)
+    return Steps(outputs, time_dim, both_ways)
 
 
 @torch.no_grad()
@@ -68,10 +81,21 @@ def step_norms(gradient: Tensor, time_dim: int) -> tuple[float | None, ...]:
     return tuple(norm if math.isfinite(norm) else None for norm in norms)
 
 
-def memory_norms(outputs: Tensor, entry: Tensor, time_dim: int) -> tuple[float | None, ...]:
+def memory_norms(outputs: Tensor, entry: Tensor, steps: Steps) -> tuple[float | None, ...]:
     """Norm of what reaches each step's input of a gradient that stands at the last step's output
-    alone: ±1 per element, drawn once and for all. Empty when nothing flows."""
-    last = outputs[-1]
+    alone: ±1 per element, drawn once and for all. A layer that reads both ways has a last step at
+    either end: the way back counts from its own, and the two are taken together. Empty when nothing
+    flows."""
+    if not steps.both_ways:
+        return _reaching(outputs[-1], entry, steps.time_dim)
+    half = outputs.shape[-1] // 2
+    there = _reaching(outputs[-1, :, :half], entry, steps.time_dim)
+    back = _reaching(outputs[0, :, half:], entry, steps.time_dim)[::-1]
+    pairs = zip(there, back, strict=True) if there and back else ()
+    return tuple(None if a is None or b is None else math.hypot(a, b) for a, b in pairs)
+
+
+def _reaching(last: Tensor, entry: Tensor, time_dim: int) -> tuple[float | None, ...]:
     if not last.requires_grad or not entry.requires_grad:
         return ()
     signs = torch.randint(0, 2, last.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1

@@ -47,6 +47,29 @@ class LastState(nn.Module):
         return logits
 
 
+class BothWays(nn.Module):
+    """Reads front to back and back to front, and answers at every step."""
+
+    def __init__(self, kind: str, layers: int, *, batch_first: bool) -> None:
+        super().__init__()
+        self.batch_first = batch_first
+        self.rnn = getattr(nn, kind)(8, 16, layers, batch_first=batch_first, bidirectional=True)
+        self.head = nn.Linear(32, 10)
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """(B, T, 32)."""
+        out: Tensor
+        if self.batch_first:
+            out, _ = self.rnn(x)
+            return out
+        out, _ = self.rnn(x.transpose(0, 1))
+        return out.transpose(0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.outputs(x))
+        return logits
+
+
 class Cells(nn.Module):
     """A loop of the caller's own."""
 
@@ -60,6 +83,17 @@ class Cells(nn.Module):
         for step in range(x.shape[1]):
             state = self.cell(x[:, step], state)
         logits: Tensor = self.head(state)
+        return logits
+
+
+class StackedCells(Cells):
+    """The same, answering at every step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = [torch.zeros(x.shape[0], 16)]
+        for step in range(x.shape[1]):
+            states.append(self.cell(x[:, step], states[-1]))
+        logits: Tensor = self.head(torch.stack(states[1:], 1))
         return logits
 
 
@@ -156,7 +190,49 @@ def test_a_model_that_reads_the_last_state(steps: int) -> None:
     assert found.memory == pytest.approx(norms(memory), rel=1e-4)
 
 
-@pytest.mark.parametrize("model", [Cells(), mlp(2, 16, nn.ReLU, inputs=8)])
+@pytest.mark.parametrize("steps", [2, 4, STEPS])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_both_directions_count(kind: str, batch_first: bool, layers: int, steps: int) -> None:
+    torch.manual_seed(0)
+    model = BothWays(kind, layers, batch_first=batch_first)
+    session = opened(model, steps)
+    measured = session.measure().layers[0]
+    found = measured.time_steps
+    assert found is not None
+    batch = session.batch(0, 0)
+    x = batch.inputs[0].clone().requires_grad_()
+    out = model.outputs(x)
+    there, back = out[:, -1, :16], out[:, 0, 16:]
+    (at_last,) = torch.autograd.grad((there * signs(there)).sum(), x, retain_graph=True)
+    (at_first,) = torch.autograd.grad((back * signs(back)).sum(), x, retain_graph=True)
+    both = [math.hypot(a, b) for a, b in zip(norms(at_last), norms(at_first)[::-1], strict=True)]
+    assert found.memory == pytest.approx(both, rel=1e-4)
+    logits = model.head(out)
+    loss = session.loss.compute(logits, batch.target(logits, session.loss))
+    above, below = torch.autograd.grad(loss, [out, x])
+    assert found.gradient == pytest.approx(norms(below), rel=1e-4)
+    assert measured.gradient.gain == pytest.approx((below.norm() / above.norm()).item(), rel=1e-4)
+    assert set(measured.gradient.gain_quantiles) == {"p05", "p50", "p95"}
+
+
+@pytest.mark.parametrize("model", [Cells(), StackedCells()])
+def test_the_gain_of_a_loop_over_a_cell_is_to_all_its_steps(model: Cells) -> None:
+    session = opened(model)
+    measured = session.measure().layers[0]
+    batch = session.batch(0, 0)
+    x = batch.inputs[0].clone().requires_grad_()
+    seen: list[Tensor] = []
+    hook = model.head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    logits = model(x)
+    hook.remove()
+    loss = session.loss.compute(logits, batch.target(logits, session.loss))
+    above, below = torch.autograd.grad(loss, [seen[-1], x])
+    assert measured.gradient.gain == pytest.approx((below.norm() / above.norm()).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("model", [Cells(), StackedCells(), mlp(2, 16, nn.ReLU, inputs=8)])
 def test_others_have_no_steps(model: nn.Module) -> None:
     measured = opened(model).measure()
     assert all(layer.time_steps is None for layer in measured.layers)
