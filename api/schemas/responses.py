@@ -296,7 +296,8 @@ class TimeStepsOut(Out):
     """Of a recurrent layer's input, step by step."""
 
     memory: tuple[Number, ...]
-    """Norm of what reaches each step of a gradient that stands at the last output alone, ≥ 0."""
+    """Norm of what reaches each step of a gradient that stands at the last output alone, ≥ 0; of a
+    layer that reads both ways, each counted from its own last output, both together."""
     gradient: tuple[Number, ...]
     """Norm of the gradient of the loss at each step, ≥ 0."""
 

@@ -138,7 +138,8 @@ class TimeSteps:
     """Of a recurrent layer's input, step by step."""
 
     memory: tuple[float | None, ...] = ()
-    """Norm of what reaches each step of a gradient that stands at the last output alone, ≥ 0."""
+    """Norm of what reaches each step of a gradient that stands at the last output alone, ≥ 0; of a
+    layer that reads both ways, each counted from its own last output, both together."""
     gradient: tuple[float | None, ...] = ()
     """Norm of the gradient of the loss at each step, ≥ 0."""
 

@@ -118,7 +118,8 @@ class TimeSteps:
 
     memory: tuple[float | None, ...]
     """Norm, ≥ 0, of what reaches each step of a gradient that stands at the last step's output
-    alone (±1 per element): how far back the layer remembers."""
+    alone (±1 per element): how far back the layer remembers. One that reads both ways has a last
+    step at either end: the way back counts from its own, and the norm is of the two together."""
     gradient: tuple[float | None, ...]
     """Norm of ∂loss/∂(input) at each step, ≥ 0: what training gets."""
 
