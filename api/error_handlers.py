@@ -28,10 +28,14 @@ STATUS: dict[str, int] = {
     "forbidden": 403,
     "analysis_not_found": 404,
     "artifact_not_found": 404,
+    "no_prescription": 404,
+    "weights_not_kept": 404,
     "not_found": 404,
     "method_not_allowed": 405,
     "not_acceptable": 406,
     "idempotency_in_flight": 409,
+    "analysis_unfinished": 409,
+    "spec_only": 409,
     "payload_too_large": 413,
     "unsupported_media_type": 415,
     "gate_failed": 417,
@@ -51,6 +55,7 @@ CODE_OF_STATUS = {400: "invalid_request", 404: "not_found", 405: "method_not_all
 RETRY_AFTER = {
     "queue_full": "5",
     "not_finished": "5",
+    "analysis_unfinished": "1",
     "storage_full": "60",
     "idempotency_in_flight": "1",
 }

@@ -18,6 +18,7 @@ from api.schemas.responses import (
     LayersOut,
     ModelDiagnosisOut,
     ModelOut,
+    PrescriptionLinksOut,
     PrescriptionOut,
     RecommendationOut,
     SuppressedOut,
@@ -25,6 +26,7 @@ from api.schemas.responses import (
 from service.domain.analysis import Analysis, Status
 from service.domain.findings import Finding
 from service.domain.measurements import LayerMeasurements
+from service.domain.recommendations import Prescription
 from service.domain.report import Report
 from service.use_cases import Page
 
@@ -39,12 +41,12 @@ def analysis_out(analysis: Analysis) -> AnalysisOut:
             torch=report.facts.torch if report else None,
             device=report.facts.device if report else None,
         ),
-        cached=False,
+        cached=analysis.cached,
         notes=report.notes if report else (),
         baseline=None,
         probe=report.probe if report else None,
         cost=CostOut.model_validate(report.cost) if report else None,
-        diagnosis=diagnosis_out(report) if report else None,
+        diagnosis=diagnosis_out(analysis.id, report) if report else None,
     )
 
 
@@ -72,7 +74,7 @@ def analyses_out(page: Page) -> AnalysesOut:
     return AnalysesOut(items=heads, next_cursor=page.next_cursor)
 
 
-def diagnosis_out(report: Report) -> DiagnosisOut:
+def diagnosis_out(analysis_id: str, report: Report) -> DiagnosisOut:
     """The answer to: will this train as it stands?"""
     diagnosis = report.diagnosis
     prescription = report.prescription
@@ -88,9 +90,27 @@ def diagnosis_out(report: Report) -> DiagnosisOut:
         recommendations=tuple(
             RecommendationOut.model_validate(one) for one in report.recommendations
         ),
-        prescription=PrescriptionOut.model_validate(prescription) if prescription else None,
+        prescription=_prescription_out(analysis_id, prescription) if prescription else None,
         model=ModelDiagnosisOut.model_validate(report.model),
         layers=tuple(LayerOut.model_validate(layer) for layer in report.layers),
+    )
+
+
+def _prescription_out(analysis_id: str, prescription: Prescription) -> PrescriptionOut:
+    folder = f"/v1/analyses/{analysis_id}/prescription"
+    of_spec = prescription.patched_spec is not None
+    return PrescriptionOut(
+        recommendations=prescription.recommendations,
+        verdict_after=prescription.verdict_after,
+        trial=prescription.trial,
+        patched_spec=prescription.patched_spec,
+        weights=prescription.weights,
+        links=PrescriptionLinksOut(
+            spec=f"{folder}/spec" if of_spec else None,
+            patch=f"{folder}/spec?format=patch" if prescription.patch is not None else None,
+            code=f"{folder}/code" if of_spec else None,
+            state_dict=f"{folder}/state_dict" if prescription.weights else None,
+        ),
     )
 
 

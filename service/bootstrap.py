@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Event, Thread
 
@@ -19,6 +19,7 @@ from service.dispatch.embedded import EmbeddedDispatcher
 from service.dispatch.wakeup import Waiting
 from service.intake.check import check_model
 from service.intake.unknown import describe
+from service.ports import Artifact
 from service.sandbox.limits import MIB, Limits
 from service.sandbox.seal import why_unsealable
 from service.storage.analyses import SqlAnalyses
@@ -26,6 +27,7 @@ from service.storage.api_keys import SqlApiKeys
 from service.storage.artifact_store import FileArtifacts
 from service.storage.input_guess import guess_inputs
 from service.storage.session import Database
+from service.storage.tables import MADE
 from service.storage.tensor_headers import read_headers
 from service.use_cases import UseCases
 from service.worker import Worker
@@ -130,10 +132,10 @@ def worker(settings: Settings, wake_fd: int | None = None) -> Iterator[Worker]:
             f"{socket.gethostname()}:{os.getpid()}",
             SqlAnalyses(database, UtcClock()),
             prober,
-            analyse,
+            partial(analyse, keep=files.keep),
             _pause if wake_fd is None else Waiting(wake_fd),
             lease_seconds=settings.lease_seconds,
-            discard=artifacts.discard,
+            discard=files.discard,
             work_for=files.of,
         )
     finally:
@@ -146,6 +148,7 @@ class _FilesAtWork:
 
     def __init__(self, artifacts: FileArtifacts) -> None:
         self._artifacts = artifacts
+        self._made: list[Artifact] = []
 
     def of(self, owner: str) -> None:
         """From now on the worker is at an analysis of this owner."""
@@ -154,6 +157,20 @@ class _FilesAtWork:
     def path(self, artifact_id: str) -> Path:
         """Where the content lies. Raises ArtifactNotFound."""
         return self._artifacts.checked(artifact_id)
+
+    def keep(self, content: bytes) -> str:
+        """Store what the analysis made; its id. Raises StorageFull, PayloadTooLarge."""
+        made = self._artifacts.keep(content)
+        self._made.append(made)
+        return made.id
+
+    def discard(self) -> None:
+        """What was made for an analysis that was not saved, and what ended ones do not retain."""
+        while self._made:
+            made = self._made.pop()
+            if made.upload == MADE:
+                self._artifacts.withdraw(made)
+        self._artifacts.discard()
 
 
 def _refuse_to_be_open(settings: Settings, analyses: SqlAnalyses, keys: SqlApiKeys) -> None:

@@ -19,6 +19,7 @@ from service.domain.report import Cost, Report
 from service.domain.request import AnalysisRequest
 from service.losable_session import LosableSession
 from service.ports import Prober, ProbeSession
+from service.prescription import Keep
 from service.recommendation.recommend import recommend
 from service.theory.prediction import with_predictions
 from service.verification import (
@@ -36,9 +37,11 @@ def analyse(
     source: ModelSource,
     prober: Prober,
     on_stage: Callable[[Stage], None],
+    keep: Keep | None = None,
 ) -> Report:
     """Answer one request. A child that is lost after the diagnosis costs what it had still to
-    verify, and no more. Raises ProbeFailure, SandboxUnavailable."""
+    verify, and no more. `keep`: stores the repaired weights. Raises ProbeFailure,
+    SandboxUnavailable."""
     watch = _Stopwatch(on_stage)
     plan = request.probe
     with watch.stage(Stage.LOAD), prober.open(source, plan) as session:
@@ -75,6 +78,7 @@ def analyse(
                 architecture=architecture,
                 may_train=facts.trial_steps > 0,
                 in_time=lambda: rest.loss is None and watch.total() < plan.budget_seconds,
+                keep=keep if request.retain == "all" else None,
             )
         peak = session.peak_memory_mb()
     return Report(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from secrets import randbits
@@ -29,6 +29,7 @@ from service.domain.errors import (
 )
 from service.domain.measurements import LayerMeasurements
 from service.domain.model_source import SpecSource, model_source
+from service.domain.prescribed import patch_of, spec_of, weights_of
 from service.domain.probe_plan import InputPlan, ProbePlan
 from service.domain.request import AnalysisRequest, ModelRequest
 from service.domain.tensor_file import Tensors, check_data, check_weights
@@ -44,6 +45,7 @@ from service.ports import (
     Once,
     Page,
 )
+from service.source import pytorch_source
 
 __all__ = [
     "Artifact",
@@ -108,6 +110,19 @@ class Engine(Protocol):
 
     def layers(self, analysis_id: str) -> tuple[LayerMeasurements, ...]:
         """Every per-layer statistic. Raises AnalysisNotFound."""
+
+    def repaired_spec(self, analysis_id: str) -> dict[str, Any]:
+        """Expanded. Raises AnalysisNotFound, AnalysisUnfinished, NoPrescription, SpecOnly."""
+
+    def repairing_patch(self, analysis_id: str) -> tuple[dict[str, Any], ...]:
+        """RFC 6902 operations on the submitted spec. Raises what `repaired_spec` does."""
+
+    def repaired_source(self, analysis_id: str) -> str:
+        """PyTorch source of the repaired model. Raises what `repaired_spec` does."""
+
+    def repaired_weights(self, analysis_id: str) -> Artifact:
+        """A safetensors file. Raises AnalysisNotFound, AnalysisUnfinished, NoPrescription,
+        WeightsNotKept, ArtifactNotFound."""
 
     def remove(self, analysis_id: str) -> bool:
         """True: cancelled (was queued or running); False: deleted. Raises AnalysisNotFound."""
@@ -234,16 +249,29 @@ class UseCases:
             model_format=model_format,
             model_sha256=sha256,
         )
-        made = self._analyses.add(
-            analysis,
-            question=_fingerprint(request, without=REPEATED, version=self._version),
-            queue_limit=self._queue_limit,
-            once=once,
-        )
-        if made != analysis.id:
-            return Submitted(self._analyses.get(made), True)
-        self._dispatcher.dispatch(analysis.id)
-        return Submitted(self._analyses.get(analysis.id), False)
+        question = _fingerprint(request, without=REPEATED, version=self._version)
+        made = self._answered(analysis, question, once)
+        if made is None:
+            made = self._analyses.add(
+                analysis, question=question, queue_limit=self._queue_limit, once=once
+            )
+            if made == analysis.id:
+                self._dispatcher.dispatch(made)
+        return Submitted(self._analyses.get(made), made != analysis.id)
+
+    def _answered(self, analysis: Analysis, question: str, once: Once | None) -> str | None:
+        """Id of a new analysis with the answer of an identical one that this owner asked for
+        before, if there is any and nothing fresh is wanted."""
+        source = None if analysis.request.fresh else self._analyses.answer_to(question)
+        if source is None:
+            return None
+        at = analysis.created_at
+        final = replace(analysis, started_at=at, finished_at=at)
+        with suppress(AnalysisNotFound):  # deleted since
+            made = self._analyses.add(final, question=question, copied_from=source, once=once)
+            self._artifacts.discard()
+            return made
+        return None
 
     def get(self, analysis_id: str) -> Analysis:
         """With report and queue position. Raises AnalysisNotFound."""
@@ -264,6 +292,23 @@ class UseCases:
     def layers(self, analysis_id: str) -> tuple[LayerMeasurements, ...]:
         """Every per-layer statistic. Raises AnalysisNotFound."""
         return self._analyses.layers(analysis_id)
+
+    def repaired_spec(self, analysis_id: str) -> dict[str, Any]:
+        """Expanded. Raises AnalysisNotFound, AnalysisUnfinished, NoPrescription, SpecOnly."""
+        return spec_of(self._analyses.get(analysis_id))
+
+    def repairing_patch(self, analysis_id: str) -> tuple[dict[str, Any], ...]:
+        """RFC 6902 operations on the submitted spec. Raises what `repaired_spec` does."""
+        return patch_of(self._analyses.get(analysis_id))
+
+    def repaired_source(self, analysis_id: str) -> str:
+        """PyTorch source of the repaired model. Raises what `repaired_spec` does."""
+        return pytorch_source(self.repaired_spec(analysis_id))
+
+    def repaired_weights(self, analysis_id: str) -> Artifact:
+        """A safetensors file. Raises AnalysisNotFound, AnalysisUnfinished, NoPrescription,
+        WeightsNotKept, ArtifactNotFound."""
+        return self._artifacts.get(weights_of(self._analyses.get(analysis_id)))
 
     def remove(self, analysis_id: str) -> bool:
         """True: cancelled (was queued or running); False: deleted. Raises AnalysisNotFound."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,6 +25,14 @@ class HoldQuery(Query):
     gate: bool = False
     """200 only when it succeeded and passed; 417 when it did not pass, 502 when it failed or was
     cancelled, 504 when `wait` ran out."""
+
+
+class SpecQuery(Query):
+    """Which form of the repaired spec."""
+
+    format: Literal["spec", "patch"] | None = None
+    """spec: the whole, expanded; patch: RFC 6902 operations on the submitted one. Default: as
+    `Accept` says, else spec."""
 
 
 class ListQuery(Query):

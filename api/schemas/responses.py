@@ -157,6 +157,19 @@ class RecommendationOut(Out):
     """null until it was applied and measured."""
 
 
+class PrescriptionLinksOut(Out):
+    """Where the repaired model is: paths on this server."""
+
+    spec: str | None
+    """The repaired spec as a file; null for uploaded files."""
+    patch: str | None
+    """RFC 6902 operations on the submitted spec; null for uploaded files."""
+    code: str | None
+    """PyTorch source; null for uploaded files."""
+    state_dict: str | None
+    """The weights as a safetensors file; null where they were not kept."""
+
+
 class PrescriptionOut(Out):
     """The smallest verified set of changes that makes the model train."""
 
@@ -168,6 +181,11 @@ class PrescriptionOut(Out):
     """Short training before and after."""
     patched_spec: JsonOrNull
     """The repaired spec, expanded."""
+    weights: str | None = None
+    """Id of the repaired weights among the stored files, as `weights` of a spec takes it; deleted
+    with the analysis. null where they were not kept."""
+    links: PrescriptionLinksOut
+    """Where to take it away."""
 
 
 class QuantilesOut(Out):

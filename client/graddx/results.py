@@ -143,6 +143,20 @@ class Recommendation:
 
 
 @dataclass(frozen=True, slots=True)
+class PrescriptionLinks:
+    """Where the repaired model is: paths on the server."""
+
+    spec: str | None = None
+    """The repaired spec as a file; None for uploaded files."""
+    patch: str | None = None
+    """RFC 6902 operations on the submitted spec; None for uploaded files."""
+    code: str | None = None
+    """PyTorch source; None for uploaded files."""
+    state_dict: str | None = None
+    """The weights as a safetensors file; None where they were not kept."""
+
+
+@dataclass(frozen=True, slots=True)
 class Prescription:
     """The smallest verified set of changes that makes the model train."""
 
@@ -154,6 +168,11 @@ class Prescription:
     """Short training before and after."""
     patched_spec: Mapping[str, Any] | None = None
     """The repaired spec, expanded."""
+    weights: str | None = None
+    """Id of the repaired weights among the stored files, as `weights` of a spec takes it; None
+    where they were not kept."""
+    links: PrescriptionLinks = field(default_factory=PrescriptionLinks)
+    """Where to take it away."""
 
 
 @dataclass(frozen=True, slots=True)

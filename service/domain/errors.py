@@ -9,6 +9,10 @@ GraddxError
 │   └── ArtifactRejected
 ├── AnalysisNotFound
 ├── ArtifactNotFound
+├── AnalysisUnfinished        what was asked for is there once the analysis has ended
+├── NoPrescription            there is nothing to take away: the model is healthy, or …
+├── SpecOnly                  what was asked for exists of specs alone
+├── WeightsNotKept
 ├── IdempotencyConflict
 ├── IdempotencyInFlight
 ├── Unauthorized
@@ -120,6 +124,34 @@ class ArtifactNotFound(GraddxError):
 
     code = "artifact_not_found"
     title = "Artifact not found"
+
+
+class AnalysisUnfinished(GraddxError):
+    """What was asked for is there once the analysis has ended."""
+
+    code = "analysis_unfinished"
+    title = "Analysis not finished"
+
+
+class NoPrescription(GraddxError):
+    """Nothing was prescribed; the detail says why."""
+
+    code = "no_prescription"
+    title = "No prescription"
+
+
+class SpecOnly(GraddxError):
+    """What was asked for exists only of models that were sent as a spec."""
+
+    code = "spec_only"
+    title = "Only for specs"
+
+
+class WeightsNotKept(GraddxError):
+    """The repaired weights were not kept; the detail says why."""
+
+    code = "weights_not_kept"
+    title = "Weights not kept"
 
 
 class IdempotencyConflict(GraddxError):

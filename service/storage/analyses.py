@@ -32,7 +32,15 @@ from service.ports import Backlog, Claim, Clock, Filter, Once, Page
 from service.storage import cursors, mapping, submissions
 from service.storage.retention import OPEN
 from service.storage.session import Database, waited_in_vain
-from service.storage.tables import REVISION, analyses, idempotency_keys, labels, layers, uses
+from service.storage.tables import (
+    MADE,
+    REVISION,
+    analyses,
+    idempotency_keys,
+    labels,
+    layers,
+    uses,
+)
 
 MAX_ATTEMPTS = 3
 """Workers an analysis may cost before it is given up."""
@@ -190,7 +198,8 @@ class SqlAnalyses:
         """Store the result; False: the claim was lost, nothing was written."""
         values = {"status": Status.SUCCEEDED.value, **mapping.report_values(report)}
         rows = mapping.layer_values(claim.analysis.id, report)
-        return self._write(claim, values | self._finished(), rows)
+        made = report.prescription.weights if report.prescription else None
+        return self._write(claim, values | self._finished(), rows, made)
 
     def fail(self, claim: Claim, failure: Failure) -> bool:
         """Store the failure; False: the claim was lost, nothing was written."""
@@ -212,8 +221,11 @@ class SqlAnalyses:
         with self._database.write() as connection:
             if not connection.execute(delete(analyses).where(final)).rowcount:
                 raise AnalysisNotFound(f"no finished analysis {analysis_id}")
-            # What it gave up is still to be deleted; what it retained nobody asks to keep now.
-            connection.execute(delete(uses).where(uses.c.analysis_id == analysis_id, uses.c.retain))
+            # What it gave up is still to be deleted, and what it made is now; what else it
+            # retained nobody asks to keep any more.
+            noted = and_(uses.c.analysis_id == analysis_id, uses.c.retain)
+            connection.execute(delete(uses).where(noted, uses.c.upload != MADE))
+            connection.execute(update(uses).where(noted).values(retain=False))
 
     def ready(self) -> bool:
         """True when the database answers and its schema is current."""
@@ -264,7 +276,11 @@ class SqlAnalyses:
         return {"finished_at": self._clock.now(), "lease_until": None, "stage": None}
 
     def _write(
-        self, claim: Claim, values: dict[str, Any], layer_rows: Sequence[dict[str, Any]] = ()
+        self,
+        claim: Claim,
+        values: dict[str, Any],
+        layer_rows: Sequence[dict[str, Any]] = (),
+        made: str | None = None,
     ) -> bool:
         # The fence: a worker that was stopped and goes on finds another attempt in the row.
         mine = and_(
@@ -277,6 +293,8 @@ class SqlAnalyses:
                 return False
             if layer_rows:
                 connection.execute(insert(layers), layer_rows)
+            if made is not None:
+                submissions.own(connection, claim.analysis, made)
         return True
 
 

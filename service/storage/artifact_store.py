@@ -25,7 +25,7 @@ from service.ports import Artifact, Clock
 from service.storage import mapping, retention
 from service.storage.formats import told_by_content
 from service.storage.session import Database
-from service.storage.tables import artifacts
+from service.storage.tables import MADE, artifacts
 
 _ID = re.compile(r"sha256:[0-9a-f]{64}")
 LEFT_BEHIND = timedelta(days=1)
@@ -62,11 +62,12 @@ class FileArtifacts:
 
         Raises StorageFull, PayloadTooLarge.
         """
-        with _room_is_needed(), self._temporary() as file:
-            digest = self._write(file, chunks)
-            file.flush()
-            os.fsync(file.fileno())
-            return self._keep(Path(file.name), "sha256:" + digest, file.tell())
+        return self._put(chunks, uuid4().hex)
+
+    def keep(self, content: bytes) -> Artifact:
+        """Store what an analysis made, which is deleted with it; where somebody sent the same
+        content, it stays theirs. Raises StorageFull, PayloadTooLarge."""
+        return self._put([content], MADE)
 
     def get(self, artifact_id: str) -> Artifact:
         """Raises ArtifactNotFound."""
@@ -125,6 +126,13 @@ class FileArtifacts:
                 if path.stat().st_mtime < before:
                     path.unlink()
 
+    def _put(self, chunks: Iterable[bytes], upload: str) -> Artifact:
+        with _room_is_needed(), self._temporary() as file:
+            digest = self._write(file, chunks)
+            file.flush()
+            os.fsync(file.fileno())
+            return self._keep(Path(file.name), "sha256:" + digest, file.tell(), upload)
+
     def _write(self, file: IO[bytes], chunks: Iterable[bytes]) -> str:
         digest = hashlib.sha256()
         for chunk in chunks:
@@ -134,12 +142,10 @@ class FileArtifacts:
             file.write(chunk)
         return digest.hexdigest()
 
-    def _keep(self, temporary: Path, artifact_id: str, size: int) -> Artifact:
+    def _keep(self, temporary: Path, artifact_id: str, size: int, upload: str) -> Artifact:
         path = self._path(artifact_id)
         path.parent.mkdir(parents=True, exist_ok=True)
-        facts = Artifact(
-            artifact_id, size, told_by_content(temporary), self._clock.now(), uuid4().hex
-        )
+        facts = Artifact(artifact_id, size, told_by_content(temporary), self._clock.now(), upload)
         # Row before file: a delete of the same content is then over, or waits for us.
         while True:
             with self._database.write() as connection:
@@ -154,7 +160,8 @@ class FileArtifacts:
                 return facts
 
     def _sent_again(self, facts: Artifact) -> ReturningUpdate[Any]:
-        values = {"upload": facts.upload, "used_at": facts.created_at}
+        sent = {} if facts.upload == MADE else {"upload": facts.upload}
+        values = {**sent, "used_at": facts.created_at}
         return update(artifacts).where(self._mine(facts.id)).values(values).returning(artifacts)
 
     def _collect(self, candidates: Select[Any]) -> None:

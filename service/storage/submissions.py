@@ -17,7 +17,15 @@ from service.domain.errors import (
 )
 from service.ports import Once
 from service.storage import mapping
-from service.storage.tables import analyses, artifacts, idempotency_keys, labels, layers, uses
+from service.storage.tables import (
+    MADE,
+    analyses,
+    artifacts,
+    idempotency_keys,
+    labels,
+    layers,
+    uses,
+)
 
 LOCK_SECONDS = 5
 """How long a request waits for the first one with its Idempotency-Key to be stored (PostgreSQL;
@@ -68,6 +76,31 @@ def copy_answer(connection: Connection, source_id: str, analysis: Analysis) -> N
     ).where(layers.c.analysis_id == source_id)
     names = ["analysis_id", "index", "name", "statistics"]
     connection.execute(insert(layers).from_select(names, of_source))
+    for artifact_id in connection.scalars(
+        select(uses.c.artifact_id).where(
+            uses.c.analysis_id == source_id, uses.c.upload == MADE, uses.c.retain
+        )
+    ).all():
+        own(connection, analysis, artifact_id)
+
+
+def own(connection: Connection, analysis: Analysis, artifact_id: str) -> None:
+    """Note that the analysis made this file, unless it is gone or was given to the analysis."""
+    mine = (artifacts.c.owner == analysis.owner) & (artifacts.c.id == artifact_id)
+    known = select(artifacts.c.id).where(mine).with_for_update()
+    noted = select(uses.c.artifact_id).where(
+        uses.c.analysis_id == analysis.id, uses.c.artifact_id == artifact_id
+    )
+    if connection.scalar(known) is None or connection.scalar(noted) is not None:
+        return
+    row = {
+        "analysis_id": analysis.id,
+        "artifact_id": artifact_id,
+        "owner": analysis.owner,
+        "upload": MADE,
+        "retain": analysis.request.retain == "all",
+    }
+    connection.execute(insert(uses), row)
 
 
 def keep_key(connection: Connection, analysis: Analysis, once: Once, now: datetime) -> None:

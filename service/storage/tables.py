@@ -126,6 +126,9 @@ artifacts = Table(
 digest. `upload` names the last time it was sent, "" is before that was noted; `used_at` is when it
 was last sent or referred to."""
 
+MADE = "made"
+"""`upload` of a file that an analysis made: nobody has sent it, and it goes with that analysis."""
+
 uses = Table(
     "uses",
     metadata,

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.domain.architecture import resolve
+from service.domain.errors import StorageFull
 from service.domain.model_source import SpecSource
 from service.domain.probe_plan import ProbePlan
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest, ModelRequest
+from service.domain.state_dict import tensor_names
 from service.pipeline import analyse
 from service.sandbox.limits import Limits
 from service.sandbox.prober import ZygoteProber
+from service.sandbox.safetensors_header import check_safetensors
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +75,54 @@ def test_the_prescription_makes_a_sick_model_healthy(prober: ZygoteProber, name:
     again = report_on(prober, prescription.patched_spec)
     assert again.diagnosis.verdict == "healthy"
     assert again.prescription is None
+
+
+def test_repaired_weights_are_kept_under_the_names_of_the_repaired_spec(
+    prober: ZygoteProber,
+) -> None:
+    body = {"name": "body", "repeat": 12, "layers": mlp(1, "Sigmoid")["layers"][:2]}
+    head = {"name": "head", "type": "Linear", "args": {"out_features": 10}}
+    spec = {"input": {"shape": [64]}, "layers": [body, head]}
+    kept: list[bytes] = []
+
+    def keep(content: bytes) -> str:
+        kept.append(content)
+        return "sha256:1"
+
+    request = AnalysisRequest(ModelRequest("spec", spec), ProbePlan())
+    report = analyse(request, SpecSource(resolve(spec)), prober, lambda _: None, keep)
+    prescription = report.prescription
+    assert prescription is not None
+    assert prescription.weights == "sha256:1"
+    assert prescription.patched_spec is not None
+    wanted = {
+        f"{node.name}.{parameter}"
+        for node in resolve(prescription.patched_spec).layers
+        for parameter in node.parameters
+    }
+    (content,) = kept
+    check_safetensors(content)
+    assert wanted <= tensor_names(content)
+    assert {name.partition(".")[0] for name in tensor_names(content)} == {
+        name.partition(".")[0] for name in wanted
+    }
+    kept.clear()
+    sparing = replace(request, retain="statistics")
+    report = analyse(sparing, SpecSource(resolve(spec)), prober, lambda _: None, keep)
+    assert report.prescription is not None
+    assert (report.prescription.weights, kept) == (None, [])
+
+
+def test_weights_that_cannot_be_kept_cost_a_note(prober: ZygoteProber) -> None:
+    def full(_content: bytes) -> str:
+        raise StorageFull("the disk of this server is full")
+
+    spec = SICK["tanh, weights far too small"]
+    request = AnalysisRequest(ModelRequest("spec", spec), ProbePlan())
+    report = analyse(request, SpecSource(resolve(spec)), prober, lambda _: None, full)
+    assert report.prescription is not None
+    assert report.prescription.weights is None
+    assert any("not kept: the disk" in note for note in report.notes)
 
 
 def test_what_was_measured_stands_beside_the_advice(prober: ZygoteProber) -> None:

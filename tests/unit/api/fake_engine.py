@@ -23,9 +23,11 @@ from service.domain.measurements import (
     Quantiles,
 )
 from service.domain.model_source import model_source
+from service.domain.prescribed import patch_of, spec_of, weights_of
 from service.domain.recommendations import Recommendation
 from service.domain.report import Cost, Report
 from service.domain.request import AnalysisRequest
+from service.source import pytorch_source
 from service.use_cases import Artifact, Backlog, Filter, Page, Readiness, Submitted
 
 NAN = float("nan")
@@ -106,6 +108,7 @@ class FakeEngine:
         self.submitted: list[AnalysisRequest] = []
         self.analyses: dict[str, Analysis] = {}
         self.files: dict[str, Artifact] = {}
+        self.paths: dict[str, Path] = {}
         self.largest_chunk = 0
         self.ready = True
         self.error: Exception | None = None
@@ -182,6 +185,18 @@ class FakeEngine:
         found = self.get(analysis_id).report
         return found.layers if found else ()
 
+    def repaired_spec(self, analysis_id: str) -> dict[str, Any]:
+        return spec_of(self.get(analysis_id))
+
+    def repairing_patch(self, analysis_id: str) -> tuple[dict[str, Any], ...]:
+        return patch_of(self.get(analysis_id))
+
+    def repaired_source(self, analysis_id: str) -> str:
+        return pytorch_source(self.repaired_spec(analysis_id))
+
+    def repaired_weights(self, analysis_id: str) -> Artifact:
+        return self.artifact(weights_of(self.get(analysis_id)))
+
     def remove(self, analysis_id: str) -> bool:
         analysis = self.get(analysis_id)
         if analysis.status.final:
@@ -213,7 +228,7 @@ class FakeEngine:
         return self.files[artifact_id]
 
     def artifact_path(self, artifact_id: str) -> Path:
-        return Path(self.artifact(artifact_id).id)
+        return self.paths.get(self.artifact(artifact_id).id, Path(artifact_id))
 
     def delete_artifact(self, artifact_id: str) -> None:
         del self.files[self.artifact(artifact_id).id]

@@ -97,8 +97,13 @@ def test_operation_ids_are_the_names_of_what_is_done(document: dict[str, Any]) -
     }
     assert ids == {
         "submit_analysis", "read_analysis", "list_analyses", "remove_analysis", "list_layers",
+        "read_repaired_spec", "read_repaired_code", "read_repaired_weights",
         "put_artifact", "read_artifact", "delete_artifact", "catalog", "live", "ready", "metrics",
     }  # fmt: skip
+
+
+PRESCRIPTION = {"analysis_unfinished", "no_prescription", "spec_only", "weights_not_kept"}
+"""What only prescription/… answers with."""
 
 
 def test_every_operation_documents_its_problems(document: dict[str, Any]) -> None:
@@ -111,7 +116,7 @@ def test_every_operation_documents_its_problems(document: dict[str, Any]) -> Non
     told = document["paths"]["/v1/analyses"]["post"]["responses"]
     assert {"417", "502", "504", "413", "415", "406", "422", "404", "409"} <= told.keys()
     described = " ".join(response["description"] for response in told.values())
-    elsewhere = {"not_found", "method_not_allowed", "analysis_not_found"}
+    elsewhere = {"not_found", "method_not_allowed", "analysis_not_found"} | PRESCRIPTION
     unsaid = elsewhere | {"change_refused"}  # told inside an analysis, never by a call
     assert all(f"`{code}`" in described for code in STATUS.keys() - unsaid)
 

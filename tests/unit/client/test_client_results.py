@@ -29,6 +29,7 @@ PAIRS: list[tuple[type, Any]] = [
     (results.Finding, responses.SuppressedOut),
     (results.ModelFacts, responses.ModelOut),
     (results.Prescription, responses.PrescriptionOut),
+    (results.PrescriptionLinks, responses.PrescriptionLinksOut),
     (results.Recommendation, responses.RecommendationOut),
     (statistics.Activation, responses.ActivationOut),
     (statistics.Gradient, responses.GradientOut),

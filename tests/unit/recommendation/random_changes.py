@@ -34,7 +34,7 @@ def normalizations(architecture: Architecture) -> st.SearchStrategy[Change]:
 
 def initializations(architecture: Architecture) -> st.SearchStrategy[Change]:
     """A function of torch.nn.init for some parameters."""
-    calls = {
+    calls: dict[str, dict[str, Any]] = {
         "zeros_": {},
         "normal_": {"std": 0.5},
         "orthogonal_": {"gain": 1.5},
