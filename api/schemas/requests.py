@@ -322,7 +322,9 @@ class AnalysisOptions(Wire):
     too, once its final answer was given to a GET of it or to the POST that waited, the gate's
     refusals included."""
     fresh: bool = False
-    """True: do not answer from an identical finished analysis."""
+    """True: measure again. Otherwise a request that differs from an earlier one of yours, which
+    succeeded, in nothing but labels and retain is answered at once with that one's result, as a new
+    analysis that says `cached`."""
     fail_on: Literal["error", "warning", "never"] = "error"
     """Lowest severity that makes `passed` false."""
     baseline: Annotated[BaselineIn | None, AfterValidator(_only_null)] = None

@@ -64,7 +64,6 @@ class Client:
         from graddx import __version__
 
         api_key = api_key or os.environ.get(API_KEY_VARIABLE)
-
         self._transport = Transport(
             url, api_key, timeout, Retries(retries), f"graddx/{__version__}"
         )

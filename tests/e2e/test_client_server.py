@@ -91,7 +91,7 @@ def test_a_failed_analysis_says_why(client: Client, models: Path) -> None:
 
 def test_time_runs_out_and_the_analysis_goes_on(client: Client) -> None:
     with pytest.raises(NotFinished) as raised:
-        client.analyze(SICK, wait=0)
+        client.analyze(SICK, fresh=True, wait=0)
     assert client.wait(raised.value.analysis.id).status == "succeeded"
 
 
@@ -102,7 +102,9 @@ def test_ignored_findings_are_told(client: Client) -> None:
 
 
 def test_what_waits_can_be_cancelled_and_deleted(client: Client) -> None:
-    *others, last = [client.submit(SICK, labels={"test": "cancel"}).id for _ in range(8)]
+    *others, last = [
+        client.submit(SICK, labels={"test": "cancel"}, fresh=True).id for _ in range(8)
+    ]
     assert client.cancel(last).status == "cancelled"
     assert client.cancel(last).status == "cancelled"
     listed = [one.id for one in client.list(labels={"test": "cancel"})]

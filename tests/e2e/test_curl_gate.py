@@ -84,7 +84,8 @@ def test_a_model_that_raises_does_not(server: str, models: Path, shell: dict[str
 def test_an_unfinished_analysis_does_not(server: str, models: Path, shell: dict[str, str]) -> None:
     line = line_for(server, models / "sick.pt")
     assert WAIT in line
-    answer = run_gate(line.replace(WAIT, "wait=0.01"), shell)
+    fresh = line.replace('{"probe"', '{"fresh":true,"probe"')  # it was asked before
+    answer = run_gate(fresh.replace(WAIT, "wait=0.01"), shell)
     assert (answer.exit_code, answer.status) == (HTTP_ERROR, 504), answer.body
     assert answer.body["code"] == "not_finished"
     later = httpx2.get(answer.body["report"], params={"gate": "true", "wait": 120}, timeout=130)
