@@ -1,0 +1,1 @@
+"""A healthy zoo: networks that the field trains every day, at their usual initializations."""

@@ -1,0 +1,1 @@
+"""The members as modules of torch, for TorchScript."""
