@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from torch import hub
 
 from service import probe_protocol as protocol
 from service.domain.architecture import resolve
@@ -94,6 +95,9 @@ def warm_up() -> None:
     A small model as spec and as TorchScript: load, record, measure, settle, train, export.
     """
     torch.set_num_threads(1)
+    # torch.fx.Interpreter makes a progress bar, and tqdm, where it is installed, a thread for it:
+    # one that exists before the seal would escape it.
+    hub.tqdm.monitor_interval = 0  # type: ignore[attr-defined]
     plan = ProbePlan(batch_size=4, batches=2, seeds=2, trial_steps=2)
     _whole_job(Session.open(plan, resolve(SMALL_SPEC), None))
     _whole_job(_with_data_and_weights(plan))
