@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from graddx.catalog import Catalog
 from graddx.errors import AnalysisCancelled, AnalysisFailed, InvalidInput, NotFinished
 from graddx.export import export, is_module
 from graddx.model_source import Submission, read_model
-from graddx.reading import read, read_analysis, read_page
+from graddx.reading import read, read_analysis, read_list, read_page
 from graddx.results import Analysis, AnalysisHead, Artifact, Succeeded
 from graddx.retries import Retries
 from graddx.statistics import Layer
@@ -202,6 +203,38 @@ class Client:
         """Every statistic of every layer; empty until the analysis succeeded."""
         answer = self._transport.call("GET", f"{_analysis(analysis_id)}/layers")
         return read(answer, _Layers).layers
+
+    def prescription_spec(self, analysis_id: str) -> dict[str, Any]:
+        """The repaired spec, expanded: it can be analyzed as it is, or with `weights` the repaired
+        weights. Raises NoPrescription, AnalysisUnfinished, as do the next three."""
+        answer = self._transport.call("GET", f"{_analysis(analysis_id)}/prescription/spec")
+        return read(answer, dict[str, Any])
+
+    def prescription_patch(self, analysis_id: str) -> Sequence[dict[str, Any]]:
+        """RFC 6902 operations that repair the spec as it was submitted."""
+        path = f"{_analysis(analysis_id)}/prescription/spec"
+        answer = self._transport.call("GET", path, params={"format": "patch"})
+        return read_list(answer)
+
+    def prescription_code(self, analysis_id: str) -> str:
+        """The repaired model as PyTorch source: `class RepairedModel(nn.Module)`."""
+        return self._transport.call("GET", f"{_analysis(analysis_id)}/prescription/code").text
+
+    def download_state_dict(self, analysis_id: str, path: str | os.PathLike[str]) -> Path:
+        """The repaired weights as a safetensors file at `path`, streamed; nothing is there unless
+        all of it came. Raises InvalidInput when it cannot be written."""
+        target = Path(path)
+        part = target.with_name(f"{target.name}.part")
+        try:
+            self._transport.call(
+                "GET", f"{_analysis(analysis_id)}/prescription/state_dict", into=part
+            )
+            return part.replace(target)
+        except OSError as error:
+            raise InvalidInput(f"{path}: {error.strerror}") from error
+        finally:
+            with suppress(OSError):
+                part.unlink()
 
     def list(
         self,

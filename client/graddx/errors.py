@@ -12,7 +12,9 @@ GraddxError
 │   │   └── ArtifactRejected
 │   ├── NotFound              not_found: the address is not that of a graddx server
 │   │   ├── AnalysisNotFound
-│   │   └── ArtifactNotFound
+│   │   ├── ArtifactNotFound
+│   │   └── NoPrescription    no_prescription, spec_only, weights_not_kept: nothing to take away
+│   ├── AnalysisUnfinished    what was asked for is there once the analysis has ended
 │   ├── AccessDenied
 │   │   ├── Unauthorized      no API key, or none that is good
 │   │   └── Forbidden         the key has not the scope
@@ -133,6 +135,14 @@ class ArtifactNotFound(NotFound):
     """No artifact has this id."""
 
 
+class NoPrescription(NotFound):
+    """There is nothing of this kind to take away; `detail` says why."""
+
+
+class AnalysisUnfinished(ApiError):
+    """What was asked for is there once the analysis has ended."""
+
+
 class AccessDenied(ApiError):
     """The API key is missing, wrong or not allowed to do this."""
 
@@ -204,6 +214,10 @@ BY_CODE: dict[str, type[ApiError]] = {
     "analysis_not_found": AnalysisNotFound,
     "artifact_not_found": ArtifactNotFound,
     "not_found": NotFound,
+    "no_prescription": NoPrescription,
+    "spec_only": NoPrescription,
+    "weights_not_kept": NoPrescription,
+    "analysis_unfinished": AnalysisUnfinished,
     "unauthorized": Unauthorized,
     "forbidden": Forbidden,
     "payload_too_large": PayloadTooLarge,

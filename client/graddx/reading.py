@@ -32,6 +32,14 @@ def read_analysis(response: Response, kind: type[Head]) -> Head:
     return _convert(response, {**document, "raw": document}, kind)
 
 
+def read_list(response: Response) -> list[dict[str, Any]]:
+    """A body that is a list of objects. Raises ServerError when it is something else."""
+    try:
+        return msgspec.json.decode(response.content, type=list[dict[str, Any]])
+    except msgspec.DecodeError as error:
+        raise _not_understood(response, str(error)) from error
+
+
 def read_page(response: Response, kind: type[Head]) -> tuple[tuple[Head, ...], str | None]:
     """Items of one page of a list, and the cursor of the next."""
     page = read(response, _Page)

@@ -55,20 +55,22 @@ class Transport:
         params: Params | None = None,
         body: Any = None,
         file: Path | None = None,
+        into: Path | None = None,
         hold: float = 0.0,
         patience: int = 1,
         until: float = math.inf,
     ) -> httpx2.Response:
         """The answer, when it is a success.
 
-        `body` is sent as JSON, `file` streamed; the server may hold the call for `hold` seconds;
+        `body` is sent as JSON, `file` streamed; what comes back is streamed `into` a file, where
+        one is given. The server may hold the call for `hold` seconds;
         `patience` multiplies the repetitions, of which none begins after `until` (a monotonic
         time). Raises ApiError, ConnectionFailed, InvalidInput."""
         content = None if body is None else _json(body)
         url = f"{self.url}{path}"
         for pause in Retries(self._retries.times * patience).pauses():
             try:
-                response = self._once(method, url, params, content, file, hold)
+                response = self._once(method, url, params, content, file, into, hold)
             except httpx2.TransportError as error:
                 failure: GraddxError = ConnectionFailed(self.url, _reason(error))
                 failure.__cause__ = error
@@ -92,6 +94,7 @@ class Transport:
         params: Params | None,
         content: bytes | None,
         file: Path | None,
+        into: Path | None,
         hold: float,
     ) -> httpx2.Response:
         with ExitStack() as opened:
@@ -102,14 +105,22 @@ class Transport:
                 connect=min(self._timeout, CONNECT_SECONDS),
                 read=self._timeout + hold,
             )
-            return self._http.request(
-                method,
-                url,
-                params=params,
-                content=stream or content,
-                headers={"Content-Type": kind} if stream or content else None,
-                timeout=timeout,
+            response = opened.enter_context(
+                self._http.stream(
+                    method,
+                    url,
+                    params=params,
+                    content=stream or content,
+                    headers={"Content-Type": kind} if stream or content else None,
+                    timeout=timeout,
+                )
             )
+            if into is None or not response.is_success:
+                response.read()
+            else:
+                with into.open("wb") as target:
+                    target.writelines(response.iter_bytes())
+            return response
 
 
 def _checked(url: str) -> str:

@@ -1,4 +1,5 @@
-"""`graddx check MODEL`: a step of a CI job, or a question from a terminal."""
+"""`graddx check MODEL`: a step of a CI job, or a question from a terminal; `graddx apply ID`: what
+came of it."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from graddx import __version__
 from graddx.cli import exit_codes
+from graddx.cli.apply import chosen, id_of, take
 from graddx.cli.check import Check, Form, ask, result_stream, show
 from graddx.cli.complaint import complain
 from graddx.cli.options import INPUT_FORM, read_labels, read_probe
@@ -32,6 +34,26 @@ EXIT_CODES = (
     "Exit codes: 0 passed, 1 a finding at or above --fail-on, 2 usage or input, "
     "3 server or network, 4 timeout, 5 the analysis failed, 130 interrupted."
 )
+
+APPLY_EXIT_CODES = (
+    "Exit codes: 0 written, 1 there is nothing to take away, 2 usage or input, "
+    "3 server or network, 4 the analysis has not ended, 130 interrupted."
+)
+
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="GRADDX_URL", metavar="URL", help=f"Address of the server. [{DEFAULT_URL}]"
+    ),
+]
+ApiKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar=API_KEY_VARIABLE,
+        metavar="KEY",
+        help="API key, where the server wants one; in the variable it is not seen by others.",
+    ),
+]
 
 
 def main() -> None:
@@ -69,20 +91,8 @@ def check(
             metavar="MODEL", help="A TorchScript file, or a JSON file with a spec or a request."
         ),
     ],
-    url: Annotated[
-        str | None,
-        typer.Option(
-            envvar="GRADDX_URL", metavar="URL", help=f"Address of the server. [{DEFAULT_URL}]"
-        ),
-    ] = None,
-    api_key: Annotated[
-        str | None,
-        typer.Option(
-            envvar=API_KEY_VARIABLE,
-            metavar="KEY",
-            help="API key, where the server wants one; in the variable it is not seen by others.",
-        ),
-    ] = None,
+    url: UrlOption = None,
+    api_key: ApiKeyOption = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option("--input", metavar="SHAPE", help=f"Once per model input: {INPUT_FORM}."),
@@ -146,6 +156,40 @@ def check(
         complain(stderr, error, url or DEFAULT_URL)
         raise typer.Exit(exit_codes.of_error(error)) from error
     raise typer.Exit(exit_codes.of_analysis(analysis))
+
+
+@app.command(epilog=APPLY_EXIT_CODES)
+def apply(
+    analysis: Annotated[
+        str, typer.Argument(metavar="ID", help="Of an analysis, or the address of one.")
+    ],
+    spec: Annotated[
+        bool, typer.Option("--spec", help="The repaired spec, JSON; also where nothing is said.")
+    ] = False,
+    patch: Annotated[
+        bool, typer.Option("--patch", help="RFC 6902 operations on the spec as it was submitted.")
+    ] = False,
+    code: Annotated[bool, typer.Option("--code", help="The repaired spec as PyTorch.")] = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="The repaired weights, safetensors.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write it there, not to stdout."),
+    ] = None,
+    url: UrlOption = None,
+    api_key: ApiKeyOption = None,
+) -> None:
+    """Take the prescribed repair of an analysis away, in one of its forms."""
+    stderr = Console(stderr=True, highlight=False)
+    try:
+        part = chosen({"spec": spec, "patch": patch, "code": code, "weights": weights})
+        url = url or read_settings(find_settings(Path.cwd())).url or DEFAULT_URL
+        with Client(url, api_key) as client:
+            take(client, id_of(analysis), part, output)
+    except GraddxError as error:
+        complain(stderr, error, url or DEFAULT_URL)
+        raise typer.Exit(exit_codes.of_error(error)) from error
 
 
 def _first(*candidates: float | None) -> float:

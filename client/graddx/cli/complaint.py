@@ -9,6 +9,7 @@ from rich.text import Text
 
 from graddx.cli.human import clean
 from graddx.errors import (
+    AnalysisUnfinished,
     ApiError,
     ConnectionFailed,
     Fault,
@@ -51,5 +52,7 @@ def _hints(error: GraddxError, url: str) -> Iterator[str]:
             yield f"it goes on: {url}/v1/analyses/{error.analysis.id}; wait longer with --timeout."
         case Unauthorized():
             yield "give an API key in the variable GRADDX_API_KEY, or with --api-key."
-        case NotFound(code=code) if code not in ("analysis_not_found", "artifact_not_found"):
+        case AnalysisUnfinished():
+            yield "wait for it, and ask again."
+        case NotFound(code=code) if code in ("not_found", "http_404"):
             yield f"is {url} the address of a graddx server, without a path such as /docs?"

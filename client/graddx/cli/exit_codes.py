@@ -5,10 +5,12 @@ from __future__ import annotations
 from graddx.errors import (
     AccessDenied,
     AnalysisFailed,
+    AnalysisUnfinished,
     ArtifactNotFound,
     GraddxError,
     InvalidInput,
     InvalidRequest,
+    NoPrescription,
     NotFinished,
     PayloadTooLarge,
 )
@@ -18,6 +20,8 @@ PASSED = 0
 """Finished, and nothing at or above `--fail-on`."""
 NOT_PASSED = 1
 """A finding at or above `--fail-on`, or a verdict that is inconclusive."""
+NOTHING = 1
+"""Of `graddx apply`: there is no such repair to take away."""
 USAGE = 2
 """An option, a file or a request that cannot be used."""
 SERVER = 3
@@ -35,6 +39,8 @@ OF_ERROR: tuple[tuple[type[GraddxError], int], ...] = (
     (ArtifactNotFound, USAGE),
     (PayloadTooLarge, USAGE),
     (AccessDenied, USAGE),
+    (NoPrescription, NOTHING),
+    (AnalysisUnfinished, TIMEOUT),
     (NotFinished, TIMEOUT),
     (AnalysisFailed, FAILED),
     (GraddxError, SERVER),

@@ -33,7 +33,7 @@ def print_diagnosis(console: Console, name: str, analysis: Analysis, address: st
         ("Findings", [_finding(one) for one in diagnosis.findings]),
         ("Ignored", [_ignored(one) for one in diagnosis.suppressed]),
         ("Notes", [_text(note) for note in analysis.notes]),
-        ("Recommendations, in order of preference", _recommendations(diagnosis)),
+        ("Recommendations, in order of preference", _recommendations(analysis.id, diagnosis)),
     ):
         _print_section(console, title, parts)
     _print_code(console, diagnosis.recommendations)
@@ -115,10 +115,11 @@ def _ignored(one: Finding) -> Text:
     return _text(f"{one.code} at {where}: {one.reason or 'no reason given'}")
 
 
-def _recommendations(diagnosis: Diagnosis) -> list[Text | Group]:
+def _recommendations(analysis_id: str, diagnosis: Diagnosis) -> list[Text | Group]:
     parts: list[Text | Group] = [_recommendation(one) for one in diagnosis.recommendations]
     if diagnosis.prescription and diagnosis.prescription.recommendations:
         parts.append(_prescription(diagnosis.prescription))
+        parts += _take_away(analysis_id, diagnosis.prescription)
     return parts
 
 
@@ -140,6 +141,12 @@ def _effect(effect: Effect | None) -> str:
 def _prescription(one: Prescription) -> Text:
     together = " and ".join(one.recommendations)
     return _text(f"Enough: {together}, measured: {one.verdict_after} afterwards{_trial(one)}.")
+
+
+def _take_away(analysis_id: str, one: Prescription) -> list[Text | Group]:
+    there = {"--spec": one.links.spec, "--code": one.links.code, "--weights": one.links.state_dict}
+    forms = " | ".join(option for option, link in there.items() if link)
+    return [_text(f"To take it away: graddx apply {analysis_id} {forms}")] if forms else []
 
 
 def _trial(one: Prescription) -> str:
