@@ -60,11 +60,16 @@ def entry_of(cut: Cut, index: int, outputs: Sequence[fx.Node]) -> Entry:
     if node is not stop:
         # Where several ways lead in, as from the steps that a loop takes one by one, the data
         # goes in where they part.
-        while path and not operations.only_moves(path[-1]) and not _parts(node, own):
+        while path and not _may_enter(node, path[-1], own):
             node = path.pop()
     if path:
         return Entry(node, tuple(user for user in node.users if user in own), tuple(path))
     return Entry(node, tuple(u for u in node.users if cut.region_of.get(u) == index))
+
+
+def _may_enter(node: fx.Node, following: fx.Node, own: set[fx.Node]) -> bool:
+    """Only a tensor can be what goes in, not the several results of one operation."""
+    return "shape" in node.meta and (operations.only_moves(following) or _parts(node, own))
 
 
 def _leading_in(cut: Cut, index: int, region: int) -> set[fx.Node]:
@@ -78,7 +83,9 @@ def _leading_in(cut: Cut, index: int, region: int) -> set[fx.Node]:
 
 
 def _parts(node: fx.Node, own: set[fx.Node]) -> bool:
-    return sum(user in own for user in node.users) > 1
+    """Several ways lead in from here; an operation with several results is as many."""
+    ways = (1 if "shape" in user.meta else len(user.users) for user in node.users if user in own)
+    return sum(ways) > 1
 
 
 def _enters(cut: Cut, node: fx.Node, index: int) -> bool:

@@ -97,6 +97,17 @@ class StackedCells(Cells):
         return logits
 
 
+class UnboundCells(Cells):
+    """The same, the steps taken apart at once."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = torch.zeros(x.shape[0], 16)
+        for step in x.unbind(1):
+            state = self.cell(step, state)
+        logits: Tensor = self.head(state)
+        return logits
+
+
 def opened(model: nn.Module, steps: int = STEPS, **given: Any) -> Session:
     plan = ProbePlan(
         inputs=(InputPlan((steps, 8)),), **{"batch_size": 16, "batches": 1, "seeds": 1, **given}
@@ -217,7 +228,7 @@ def test_both_directions_count(kind: str, batch_first: bool, layers: int, steps:
     assert set(measured.gradient.gain_quantiles) == {"p05", "p50", "p95"}
 
 
-@pytest.mark.parametrize("model", [Cells(), StackedCells()])
+@pytest.mark.parametrize("model", [Cells(), StackedCells(), UnboundCells()])
 def test_the_gain_of_a_loop_over_a_cell_is_to_all_its_steps(model: Cells) -> None:
     session = opened(model)
     measured = session.measure().layers[0]
@@ -232,7 +243,9 @@ def test_the_gain_of_a_loop_over_a_cell_is_to_all_its_steps(model: Cells) -> Non
     assert measured.gradient.gain == pytest.approx((below.norm() / above.norm()).item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("model", [Cells(), StackedCells(), mlp(2, 16, nn.ReLU, inputs=8)])
+@pytest.mark.parametrize(
+    "model", [Cells(), StackedCells(), UnboundCells(), mlp(2, 16, nn.ReLU, inputs=8)]
+)
 def test_others_have_no_steps(model: nn.Module) -> None:
     measured = opened(model).measure()
     assert all(layer.time_steps is None for layer in measured.layers)
