@@ -76,7 +76,7 @@ def run(
     text, variables = script(Block(block.language, block.at(server), block.heading))
     given = {"GRADDX_URL": server} if block.language == "yaml" else {}
     for name, value in variables.items():
-        assert re.fullmatch(r"\$\{\{ vars\.\w+ \}\}", value), f"{name} is given by the page"
+        assert re.fullmatch(r"\$\{\{ (vars|secrets)\.\w+ \}\}", value), f"{name} is given by the page"
     if block.text.strip() == "graddx check net.pt":
         (folder / "graddx.toml").write_text(settings_block().at(server))
     environment = {
