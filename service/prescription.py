@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from service.domain.measurements import Trial
 from service.domain.recommendations import Prescription, Recommendation
 from service.domain.state_dict import renamed, tensor_names
 from service.ports import ProbeSession
+from service.recommendation.combination import combined
 from service.recommendation.repaired import Repaired, repaired
 from service.recommendation.spec_patch import applied
 
@@ -37,14 +38,7 @@ class Cure:
     @property
     def changes(self) -> tuple[dict[str, Any], ...]:
         """As edits of the model."""
-        return changes_of(self.chosen)
-
-
-def changes_of(chosen: Sequence[Recommendation]) -> tuple[dict[str, Any], ...]:
-    """As edits: what inserts before what replaces, so that new activations keep their own
-    initialization."""
-    ordered = sorted(chosen, key=lambda one: one.kind == "activation")
-    return tuple({"layers": list(one.layers), **one.change, "kind": one.kind} for one in ordered)
+        return combined(self.chosen)
 
 
 def prescribe(

@@ -14,17 +14,22 @@ from service.domain.findings import Diagnosis, Severity, Verdict
 from service.domain.measurements import Measurements, Trial
 from service.domain.recommendations import Effect, Prescription, Recommendation
 from service.ports import ProbeSession
-from service.prescription import Cure, Keep, changes_of, prescribe
+from service.prescription import Cure, Keep, prescribe
+from service.recommendation.combination import ORDER, combined
 
-EDITS = frozenset({"initializer", "normalization", "activation", "residual"})
+EDITS = frozenset(ORDER)
 """Kinds that change the model itself, and whose effect a probe can show."""
 SETTLING_STEPS = 2
 """Optimizer steps before a second look: the first moves a zero-initialised last layer or branch,
 the second lets the gradient through it (Zhang et al. 2019, Fixup; Goyal et al. 2017, §5.1)."""
-MOST_TRIALS = 4
-"""Sets of changes that are trained, at most: each costs a short training."""
+MOST_TRIALS = 3
+"""Sets of changes of one size that are trained, at most: each costs a short training."""
+LARGEST_SET = 3
+"""Changes in one prescription, at most."""
+MOST_LOOKS = 24
+"""Sets of several changes that are measured, at most."""
 
-NOTHING_FOUND = "no permitted change, and no two together, was found to make this train"
+NOTHING_FOUND = "no permitted change, and no three together, was found to make this train"
 OUT_OF_TIME = "budget: budget_seconds ended before every change was measured and a cure was found"
 
 Judge = Callable[[Measurements, Measurements | None, Trial | None], Diagnosis]
@@ -70,9 +75,10 @@ def verify(
         else:
             kept.append(replace(recommendation, effect=effect))
     numbered = tuple(replace(one, id=f"r{index}") for index, one in enumerate(kept, start=1))
-    cure = _find(bench, numbered, trial, may_train=may_train)
+    search = _Search(bench, trial, may_train=may_train)
+    cure = search.run([one for one in numbered if one.kind in EDITS and one.effect is not None])
     if cure is None:
-        notes.append(NOTHING_FOUND if in_time() else OUT_OF_TIME)
+        notes.append(f"{NOTHING_FOUND} ({search.tried()})" if in_time() else OUT_OF_TIME)
         return Verified(numbered, None, tuple(notes))
     prescription, missing = prescribe(cure, session, architecture, keep)
     return Verified(numbered, prescription, (*notes, *missing))
@@ -130,10 +136,14 @@ class _Bench:
             if not self.in_time():
                 return None
             try:
-                self._measured[key] = self._see(changes_of(chosen))
+                self._measured[key] = self._see(combined(chosen))
             except ChangeRefused:
                 self._measured[key] = None
         return self._measured[key]
+
+    def verdict(self, seen: _Seen, trial: Trial | None) -> Verdict:
+        """By the pipeline's rules."""
+        return self.judge(seen.measurements, seen.settled, trial).verdict
 
     def _see(self, changes: tuple[dict[str, Any], ...]) -> _Seen:
         measurements = self.session.measure(changes)
@@ -142,37 +152,70 @@ class _Bench:
         return _Seen(measurements, self.session.measure(changes, after_steps=SETTLING_STEPS))
 
 
-def _find(
-    bench: _Bench, offered: Sequence[Recommendation], trial: Trial | None, *, may_train: bool
-) -> Cure | None:
-    trained = 0
-    for chosen in _sets([one for one in offered if one.kind in EDITS and one.effect is not None]):
-        seen = bench.measure(chosen)
-        if seen is None:
-            continue
-        verdict = bench.judge(seen.measurements, seen.settled, None).verdict
-        if not may_train and verdict is Verdict.HEALTHY:
+class _Search:
+    """For the smallest set that brings the verdict to healthy; of one size the least invasive,
+    those that look healthy before those that only may be."""
+
+    def __init__(self, bench: _Bench, trial: Trial | None, *, may_train: bool) -> None:
+        self.bench = bench
+        self.before = trial
+        self.may_train = may_train
+        self.left = MOST_TRIALS
+        self.trained = 0
+        self.looked = 0
+
+    def run(self, offered: Sequence[Recommendation]) -> Cure | None:
+        """None when there is none, or the bounds are reached before it is found."""
+        for size in range(1, LARGEST_SET + 1):
+            doubtful = []
+            self.left = MOST_TRIALS
+            for chosen in _sets(offered, size):
+                verdict = self._verdict(chosen)
+                if verdict is Verdict.HEALTHY and (cure := self._proven(chosen)):
+                    return cure
+                if verdict is Verdict.AT_RISK:
+                    doubtful.append(chosen)
+            for chosen in doubtful if self.may_train else ():
+                if cure := self._proven(chosen):
+                    return cure
+        return None
+
+    def tried(self) -> str:
+        """What it took."""
+        return f"{self.looked} sets of several measured, {self.trained} trained"
+
+    def _verdict(self, chosen: tuple[Recommendation, ...]) -> Verdict | None:
+        """By the statistics; None where they cannot be had."""
+        if len(chosen) > 1:
+            if self.looked == MOST_LOOKS or not self.left:
+                return None
+            self.looked += 1
+        seen = self.bench.measure(chosen)
+        return None if seen is None else self.bench.verdict(seen, None)
+
+    def _proven(self, chosen: tuple[Recommendation, ...]) -> Cure | None:
+        """By the short training, where there is one."""
+        if not self.may_train:
             return Cure(chosen, None, None)
-        if not may_train or verdict is Verdict.UNHEALTHY:
-            continue
-        if trained == MOST_TRIALS or not bench.in_time():
+        seen = self.bench.measure(chosen)
+        if seen is None or not self.left or not self.bench.in_time():
             return None
-        trained += 1
+        self.left -= 1
+        self.trained += 1
         try:
-            after = bench.session.trial(changes_of(chosen))
-            if bench.judge(seen.measurements, seen.settled, after).verdict is Verdict.HEALTHY:
-                return Cure(chosen, trial or bench.session.trial(), after)
+            after = self.bench.session.trial(combined(chosen))
+            if self.bench.verdict(seen, after) is Verdict.HEALTHY:
+                return Cure(chosen, self.before or self.bench.session.trial(), after)
         except ChangeRefused:
-            continue
-    return None
+            pass
+        return None
 
 
-def _sets(offered: Sequence[Recommendation]) -> Iterator[tuple[Recommendation, ...]]:
-    """Smallest first, and least invasive first among those of one size."""
-    for size in (1, 2):
-        for chosen in combinations(offered, size):
-            if len({one.kind for one in chosen}) == size:
-                yield chosen
+def _sets(offered: Sequence[Recommendation], size: int) -> Iterator[tuple[Recommendation, ...]]:
+    """Of so many changes of different kinds, least invasive first."""
+    for chosen in combinations(offered, size):
+        if len({one.kind for one in chosen}) == size:
+            yield chosen
 
 
 def _threats(diagnosis: Diagnosis) -> dict[str, Severity]:

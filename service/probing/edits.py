@@ -18,11 +18,13 @@ from service.domain.errors import ChangeRefused
 from service.domain.layers import LAYER_TYPES
 from service.domain.layers.initializers import INITIALIZERS
 from service.probing import operations
+from service.probing.cells import maker, sweep
 from service.probing.layering import Layer
 from service.probing.loaders.loaded import LoadedModel
 from service.probing.loaders.spec import forget_gate_
 from service.probing.recorder import sharing
-from service.probing.trace import Recording
+from service.probing.recurrence import steps_of
+from service.probing.trace import INPUT_PREFIX, Recording
 
 Change = Mapping[str, Any]
 """A recommendation's kind, layers and change, as JSON."""
@@ -70,7 +72,10 @@ class _Surgery:
         self.graph.output(output)
         self.root = sharing(recording.module)
         self.added: dict[str, nn.Module] = {}
-        self.redraws: list[Redraw] = []
+        """By the path that their parameters are named by."""
+        self.cells: dict[str, Callable[[], nn.Module]] = {}
+        """Of the added ones, those that start from random values; by the same path."""
+        self.redraws: dict[str, Redraw] = {}
 
     def apply(self, change: Change) -> None:
         """One change."""
@@ -79,6 +84,8 @@ class _Surgery:
             "activation": self._replace_activations,
             "normalization": self._normalize,
             "residual": self._add_skips,
+            "recurrent_cell": self._exchange_cells,
+            "input_scaling": self._scale_input,
         }.get(str(change.get("kind")))
         if edit is None:
             raise ChangeRefused(f"a change of kind {change.get('kind')!r} is no edit of the model")
@@ -87,15 +94,21 @@ class _Surgery:
     def result(self, model: LoadedModel) -> LoadedModel:
         """The changed model; its seeds draw what the original's draw, and the redraws."""
         module = fx.GraphModule(self.root, self.graph)
-        parameters, buffers = dict(model.parameters), dict(model.buffers)
+        gone = self._no_longer_read()
+        parameters = {name: p for name, p in model.parameters.items() if name not in gone}
+        buffers = dict(model.buffers)
         for name, added in self.added.items():
             added.to(next(iter(parameters.values())).dtype if parameters else torch.float32)
             parameters |= {f"{name}.{own}": p for own, p in added.named_parameters()}
             buffers |= {f"{name}.{own}": b for own, b in added.named_buffers()}
-        redraws = tuple(self.redraws)
+        redraws = [redraw for redraw in self.redraws.values() if redraw.parameter in parameters]
+        cells = dict(self.cells)
 
         def fresh() -> dict[str, Tensor]:
             drawn = model.fresh() if model.fresh is not None else {}
+            drawn = {name: value for name, value in drawn.items() if name not in gone}
+            for name, made in cells.items():
+                drawn |= {f"{name}.{own}": value for own, value in made().named_parameters()}
             for redraw in redraws:
                 value = drawn.get(redraw.parameter)
                 drawn[redraw.parameter] = value = _like(value, parameters[redraw.parameter])
@@ -107,21 +120,25 @@ class _Surgery:
             module=module,
             parameters=parameters,
             buffers=buffers,
-            fresh=fresh if redraws or model.fresh is not None else None,
-            redrawn=bool(redraws),
+            fresh=fresh if redraws or cells or model.fresh is not None else None,
+            redrawn=bool(redraws or cells),
         )
+
+    def _no_longer_read(self) -> set[str]:
+        """Parameters that an exchanged layer left behind."""
+        before = {n.meta["name"] for n in self.recording.module.graph.nodes if n.op == "get_attr"}
+        return before - {n.meta["name"] for n in self.graph.nodes if n.op == "get_attr"}
 
     def _initialize(self, change: Change) -> None:
         for draw in change.get("parameters", ()):
             name, function = str(draw.get("parameter")), str(draw.get("initializer"))
-            if name not in self.recording.parameters:
-                raise ChangeRefused(f"the model has no parameter {name!r}")
+            parameter = self._parameter(name)
             if function not in INITIALIZERS:
                 raise ChangeRefused(f"torch.nn.init has no function {function!r}")
             redraw = Redraw(name, function, dict(draw.get("args", {})))
             with torch.random.fork_rng(devices=[]):
-                redraw(torch.empty_like(self.recording.parameters[name]))
-            self.redraws.append(redraw)
+                redraw(torch.empty_like(parameter))
+            self.redraws[name] = redraw
 
     def _replace_activations(self, change: Change) -> None:
         made = _activation(str(change.get("activation")), change.get("activation_args", {}))
@@ -130,43 +147,87 @@ class _Surgery:
             if node is None:
                 raise ChangeRefused(f"layer {layer.name} has no activation to replace")
             answer = operations.first_tensor(node)
-            self._put(f"{_plain(layer.name)}_activation", made(), answer, _argument(node))
+            # What it is applied to now: a normalization may stand there since.
+            source = _argument(self.copies[node])
+            self._put(f"{_plain(layer.name)}_activation", made(), answer, source)
         self._initialize(change)
 
     def _normalize(self, change: Change) -> None:
         for entry in change.get("layers", ()):
             if not isinstance(entry, Mapping):
                 raise ChangeRefused("a normalization names what it follows, its type and args")
-            kind, name = str(entry.get("type")), str(entry.get("after"))
-            if kind not in NORMALIZATIONS:
-                raise ChangeRefused(f"{kind!r} is no normalization")
+            name = str(entry.get("after"))
             node = _weighed(self._layer(name))
-            module = getattr(nn, kind)(**entry.get("args", {}))
-            self._put(f"{_plain(name)}_norm", module, node, node)
+            self._put(f"{_plain(name)}_norm", _normalization(entry), node, self.copies[node])
+
+    def _parameter(self, name: str) -> Tensor:
+        """Of the modules added, or of the model."""
+        owner, _, own = name.rpartition(".")
+        if owner in self.cells:
+            return self.added[owner].get_parameter(own)
+        if name not in self.recording.parameters:
+            raise ChangeRefused(f"the model has no parameter {name!r}")
+        return self.recording.parameters[name]
 
     def _add_skips(self, change: Change) -> None:
-        scale = float(change.get("branch_scale", 1.0))
         for layer in self._named(change):
             entry, output = layer.entry, layer.output
             if entry is None or entry.meta["shape"] != output.meta["shape"]:
                 raise ChangeRefused(f"layer {layer.name} does not keep the shape of its input")
             after, readers = self.copies[output], list(self.copies[output].users)
             with self.graph.inserting_after(after):
-                scaled = self.graph.call_function(torch.mul, (after, scale))
-            with self.graph.inserting_after(scaled):
-                joined = self.graph.call_function(torch.add, (self.copies[entry], scaled))
+                joined = self.graph.call_function(torch.add, (after, self.copies[entry]))
             _redirect(readers, after, joined)
+            self.copies[output] = joined
+        self._initialize(change)
+
+    def _exchange_cells(self, change: Change) -> None:
+        ordered = list(self.layers.values())
+        for layer in self._named(change):
+            steps = steps_of(layer, ordered[ordered.index(layer) + 1 :])
+            if steps is None or layer.entry is None:
+                raise ChangeRefused(
+                    f"layer {layer.name} is no recurrent layer over whole sequences"
+                )
+            made = maker(change, layer.name, steps.time_dim)
+            old, owner = self.copies[steps.outputs], layer.parameters[0].rpartition(".")[0]
+            name = f"{_plain(layer.name)}_cell"
+            self._add(name, made(), owner)
+            self.cells[owner] = made
+            with self.graph.inserting_before(old):
+                new = self.graph.call_module(name, (self.copies[layer.entry],))
+            _redirect(list(old.users), old, new)
+            self.copies[steps.outputs] = new
+            sweep(self.graph, old, [self.copies[node] for node in layer.nodes])
+            if set(layer.parameters) - self._no_longer_read():
+                raise ChangeRefused(f"more than the outputs of {layer.name} is used")
+        self._initialize(change)
+
+    def _scale_input(self, change: Change) -> None:
+        entry, number = change.get("normalization", {}), int(change.get("input", 0))
+        wanted = f"{INPUT_PREFIX}{number}"
+        node = next((n for n in self.copies if n.op == "placeholder" and n.target == wanted), None)
+        if node is None or not node.meta["dtype"].is_floating_point:
+            raise ChangeRefused(f"the model has no input {number} of floating-point numbers")
+        self._put("input_norm", _normalization(entry), node, self.copies[node])
 
     def _put(self, name: str, module: nn.Module, node: fx.Node, source: fx.Node) -> None:
-        """A module that reads `source`, in place of what `node` gave."""
-        self.root.add_module(name, module)
-        self.added[name] = module
+        """A module that reads `source`, a node of the copy, in place of what `node` gave."""
+        while name in self.added:
+            name += "_"
+        self._add(name, module, name)
         old, readers = self.copies[node], list(self.copies[node].users)
         with self.graph.inserting_after(old):
-            new = self.graph.call_module(name, (self.copies[source],))
+            new = self.graph.call_module(name, (source,))
         _redirect(readers, old, new)
-        if source is not node:
+        self.copies[node] = new
+        if source is not old:
             _erase(self.graph, old)
+
+    def _add(self, name: str, module: nn.Module, path: str) -> None:
+        """A module of the graph, its parameters named by `path`."""
+        self.root.add_module(name, module)
+        self.added[path] = module
 
     def _named(self, change: Change) -> list[Layer]:
         return [self._layer(str(name)) for name in change.get("layers", ())]
@@ -175,6 +236,14 @@ class _Surgery:
         if name not in self.layers:
             raise ChangeRefused(f"there is no layer {name!r}")
         return self.layers[name]
+
+
+def _normalization(entry: Mapping[str, Any]) -> nn.Module:
+    kind = str(entry.get("type"))
+    if kind not in NORMALIZATIONS:
+        raise ChangeRefused(f"{kind!r} is no normalization")
+    module: nn.Module = getattr(nn, kind)(**entry.get("args", {}))
+    return module
 
 
 def _activation(name: str, args: Mapping[str, Any]) -> Callable[[], nn.Module]:

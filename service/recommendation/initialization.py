@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,12 +58,15 @@ class Place:
     """1/√L for the last layer of a residual branch, else 1."""
     negative_slope: float = 0.01
     """Of the LeakyReLU that follows."""
+    steps: int = 1
+    """Time steps that a recurrent layer runs over, ≥ 1."""
 
 
 def draws_for(layer: LayerMeasurements, place: Place) -> tuple[Draw, ...]:
     """The initialization a layer should have, weights first; () where none is known."""
     if layer.op in RECURRENT_OPS:
-        return tuple(_recurrent(layer.op, own_parameters(layer)))
+        shapes = {p.name: p.shape for p in own_parameters(layer)}
+        return recurrent_draws(layer.op, shapes, place.steps)
     parameters = {_leaf(p.name): p for p in own_parameters(layer)}
     weight = parameters.get("weight")
     if weight is None:
@@ -81,6 +84,7 @@ def place_of(case: Case, layer: LayerMeasurements) -> Place:
         head=layer.name == case.head(),
         branch_scale=case.branches() ** -0.5 if layer.residual else 1.0,
         negative_slope=case.negative_slope(layer),
+        steps=len(layer.time_steps.memory) if layer.time_steps else 1,
     )
 
 
@@ -167,19 +171,33 @@ def _weight_function(
     return exact
 
 
-def _recurrent(op: str, parameters: Iterable[ParameterStatistics]) -> Iterable[Draw]:
-    """The recurrent weights first: they are applied at every step."""
-    for p in sorted(parameters, key=lambda p: "weight_hh" not in p.name):
-        leaf = _leaf(p.name)
-        if leaf.startswith("weight_hh") and len(p.shape) == 2:
-            rms = 1.0 / math.sqrt(max(p.shape))
-            yield Draw(p.name, p.shape, "orthogonal_", {"gain": 1.0}, rms, 1.0)
-        elif leaf.startswith("weight_ih") and len(p.shape) == 2:
-            rms = 1.0 / math.sqrt(p.shape[1])
-            args = {"nonlinearity": "linear"}
-            yield Draw(p.name, p.shape, "kaiming_normal_", args, rms, 1.0)
-        elif op == "lstm" and leaf.startswith("bias_ih"):
-            yield Draw(p.name, p.shape, "forget_gate_", {"val": 1.0}, 0.5)
+def recurrent_draws(op: str, shapes: Mapping[str, tuple[int, ...]], steps: int) -> tuple[Draw, ...]:
+    """Of an rnn, lstm or gru with these parameters over so many time steps, ≥ 1; the recurrent
+    weights first, for they are applied at every step.
+
+    Orthogonal recurrent weights add up what T steps bring, so an RNN's input weights and those
+    between its layers are 1/√T of what one step needs, and its biases, which come at every step,
+    0. The gates of LSTM and GRU do that by themselves; an LSTM's forget gate starts open (bias 1,
+    Jozefowicz et al. 2015)."""
+    ordered = sorted(shapes.items(), key=lambda one: "weight_hh" not in one[0])
+    return tuple(draw for name, shape in ordered for draw in _recurrent(op, name, shape, steps))
+
+
+def _recurrent(op: str, name: str, shape: tuple[int, ...], steps: int) -> Iterable[Draw]:
+    leaf = _leaf(name)
+    if leaf.startswith("weight_hh") and len(shape) == 2:
+        yield Draw(name, shape, "orthogonal_", {"gain": 1.0}, 1.0 / math.sqrt(max(shape)), 1.0)
+    elif leaf.startswith("weight_ih") and len(shape) == 2:
+        gain = steps**-0.5 if op == "rnn" else 1.0
+        rms = gain / math.sqrt(shape[1])
+        if gain == 1.0:
+            yield Draw(name, shape, "kaiming_normal_", {"nonlinearity": "linear"}, rms, 1.0)
+        else:
+            yield Draw(name, shape, "normal_", {"std": significant(rms)}, rms, significant(gain))
+    elif op == "lstm" and leaf.startswith("bias_ih"):
+        yield Draw(name, shape, "forget_gate_", {"val": 1.0}, 0.5)
+    elif op == "rnn" and leaf.startswith("bias"):
+        yield Draw(name, shape, "zeros_")
 
 
 def _leaf(name: str) -> str:

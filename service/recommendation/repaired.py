@@ -14,11 +14,16 @@ from service.domain.expanded import expanded, expanded_names
 from service.domain.layers import LAYER_TYPES
 from service.recommendation.spec_editing import CannotSay, Editing, has_state
 from service.recommendation.spec_patch import Called, Patch, edited, redraw
+from service.recommendation.spec_structure import (
+    BEGINS_A_LAYER,
+    INPUT_NORM,
+    add_skips,
+    exchange_cells,
+    normalize_input,
+)
 
 Change = Mapping[str, Any]
 """A recommendation's kind, layers and change, as JSON."""
-BEGINS_A_LAYER = frozenset({"linear", "convolution", "recurrent", "attention", "embedding"})
-"""Categories whose weights begin a layer of the recorded graph; what follows belongs to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,12 @@ def repaired(architecture: Architecture, changes: Sequence[Change]) -> Repaired 
     )
 
 
+def patch_of(architecture: Architecture | None, change: Change) -> Patch | None:
+    """One change as a patch; None for files and where it cannot be said."""
+    said = None if architecture is None else repaired(architecture, [change])
+    return said.patch if said else None
+
+
 def _initialize(editing: Editing, called: Called, change: Change) -> dict[str, str]:
     calls = {
         str(draw["parameter"]): (str(draw["initializer"]), draw.get("args", {}))
@@ -91,10 +102,28 @@ def _replace_activations(editing: Editing, called: Called, change: Change) -> di
     return {f"{module_name(name)}_activation": layer for name, layer in found.items()}
 
 
+def _add_skips(editing: Editing, called: Called, change: Change) -> dict[str, str]:
+    add_skips(editing, [called(str(name)) for name in change["layers"]])
+    return _initialize(editing, called, change)
+
+
+def _exchange_cells(editing: Editing, called: Called, change: Change) -> dict[str, str]:
+    exchange_cells(editing, [called(str(name)) for name in change["layers"]], str(change["cell"]))
+    return _initialize(editing, called, change)
+
+
+def _normalize_input(editing: Editing, _called: Called, change: Change) -> dict[str, str]:
+    name = normalize_input(editing, change["normalization"])
+    return {INPUT_NORM: name}
+
+
 _SAID: dict[str, Callable[[Editing, Called, Change], dict[str, str]]] = {
     "initializer": _initialize,
     "normalization": _normalize,
     "activation": _replace_activations,
+    "residual": _add_skips,
+    "recurrent_cell": _exchange_cells,
+    "input_scaling": _normalize_input,
 }
 """How each kind of change is said; each returns the modules it adds to the graph, by the layers
 they are in the spec."""

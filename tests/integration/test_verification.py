@@ -41,6 +41,18 @@ def mlp(depth: int, activation: str, init: dict[str, Any] | None = None) -> dict
     return {"input": {"shape": [64]}, "layers": layers}
 
 
+def sequence(cell: str, std: float, steps: int = 64) -> dict[str, Any]:
+    init = {"weight": {"name": "normal_", "args": {"std": std}}}
+    return {
+        "input": {"shape": [steps, 1]},
+        "layers": [
+            {"name": "rnn", "type": cell, "args": {"hidden_size": 32}, "init": init},
+            {"name": "last", "type": "LastStep"},
+            {"name": "head", "type": "Linear", "args": {"out_features": 10}},
+        ],
+    }
+
+
 def report_on(prober: ZygoteProber, spec: dict[str, Any], **options: Any) -> Report:
     plan = ProbePlan(**options.pop("plan", {}))
     request = AnalysisRequest(ModelRequest("spec", spec), plan, **options)
@@ -50,6 +62,7 @@ def report_on(prober: ZygoteProber, spec: dict[str, Any], **options: Any) -> Rep
 SICK = {
     "tanh, weights far too small": mlp(16, "Tanh", {"name": "normal_", "args": {"std": 0.01}}),
     "sigmoid at its default": mlp(12, "Sigmoid"),
+    "a recurrent layer that explodes in time": sequence("RNN", 0.5),
     "all zeros": mlp(4, "ReLU", {"name": "zeros_"}),
 }
 

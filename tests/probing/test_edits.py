@@ -129,7 +129,7 @@ def test_changes_add_up_and_are_taken_back() -> None:
         (transformer, (6, 16),
          {"kind": "activation", "layers": ["0.layers.0.linear1"], "activation": "SiLU"}),
         (lambda: mlp(3, 64, nn.Tanh), (64,),
-         {"kind": "residual", "layers": ["2", "4"], "branch_scale": 0.5}),
+         {"kind": "residual", "layers": ["2", "4"], "branch_scale": 0.5, "parameters": []}),
         (transformer, (6, 16),
          {"kind": "normalization", "layers": [
              {"after": "0.layers.0.linear1", "type": "LayerNorm",
@@ -155,9 +155,9 @@ def test_no_change_changes_nothing() -> None:
     assert session.measure(()) == session.measure()
 
 
-def test_a_skip_adds_the_input_to_the_scaled_branch() -> None:
+def test_a_skip_adds_the_input_to_the_branch() -> None:
     session = opened(spec("Tanh"))
-    change = {"kind": "residual", "layers": ["fc3"], "branch_scale": 0.25}
+    change = {"kind": "residual", "layers": ["fc3"]}
     edited = session.changed((change,))
     (x,) = session.feed.inputs(session.batch_size, 0, 0)
     weights = session.parameters
@@ -168,7 +168,7 @@ def test_a_skip_adds_the_input_to_the_scaled_branch() -> None:
     value = x
     for name in HIDDEN:
         branch = layer(name, value)
-        value = value + 0.25 * branch if name == "fc3" else branch
+        value = value + branch if name == "fc3" else branch
     expected = value @ weights["head.weight"].T + weights["head.bias"]
     assert torch.allclose(edited.forward(x), expected, atol=1e-6)
 

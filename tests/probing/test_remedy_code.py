@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from service.recommendation import recommend
 from tests.unit.recommendation.remedy_cases import (
     cnn,
     diagnosis,
+    measured,
     mlp,
     normal,
     patched,
@@ -63,9 +65,9 @@ VANISHING = diagnosis("vanishing_gradient")
 @pytest.mark.parametrize(
     ("spec", "kinds"),
     [
-        (mlp(12, "Sigmoid", normal(0.01)), {"normalization", "activation"}),
-        (mlp(12, "GELU"), {"initializer", "normalization"}),
-        (cnn(6), {"initializer", "normalization", "activation"}),
+        (mlp(12, "Sigmoid", normal(0.01)), {"normalization", "activation", "residual"}),
+        (mlp(12, "GELU"), {"initializer", "normalization", "residual"}),
+        (cnn(6), {"initializer", "normalization", "activation", "residual"}),
     ],
     ids=["mlp-sigmoid", "mlp-gelu", "cnn-sigmoid"],
 )
@@ -79,8 +81,13 @@ def test_code_runs(spec: Spec, kinds: set[str], with_spec: bool) -> None:
         backward(model, inputs)
         exec(compile(r.code, r.id, "exec"), {"model": model, "nn": nn})
         backward(model, inputs)
+        if r.kind == "residual" and with_spec:
+            assert sum(type(m).__name__ == "Skip" for m in model.modules()) == len(r.layers)
         for p in r.change.get("parameters", ()):
-            parameter = model.get_parameter(p["parameter"])
+            owner, _, leaf = p["parameter"].rpartition(".")
+            module = model.get_submodule(owner)  # a skip holds the weights it goes around
+            first = "0." if type(module).__name__ == "Skip" else ""
+            parameter = module.get_parameter(first + leaf)
             if p["gain"] is not None and parameter.ndim >= MATRIX:
                 measured = parameter.square().mean().sqrt() * parameter[0].numel() ** 0.5
                 assert measured.item() == pytest.approx(p["gain"], rel=0.25)
@@ -113,6 +120,41 @@ def test_recurrent_code() -> None:
     torch.testing.assert_close(forget, torch.ones(32))
 
 
+@pytest.mark.parametrize(("kind", "new"), [("RNN", "GRU"), ("RNN", "LSTM"), ("GRU", "LSTM")])
+def test_code_of_another_cell(kind: str, new: str) -> None:
+    offered = advice(recurrent(kind), diagnosis("fading_memory", layers=("rnn",)))
+    (one,) = (r for r in offered if r.change.get("cell") == new)
+    model = nn.Module()
+    model.add_module("rnn", getattr(nn, kind)(8, 32, 2, batch_first=True))
+    exec(compile(one.code, "r1", "exec"), {"model": model, "nn": nn})
+    cell = model.get_submodule("rnn")
+    assert type(cell).__name__ == new
+    assert cell(torch.randn(3, 5, 8))[0].shape == (3, 5, 32)
+    assert one.patch is not None
+    (node, *_) = patched(recurrent(kind), one.patch).layers
+    assert node.type == new
+    assert {f"rnn.{key}": shape for key, shape in node.parameters.items()} == {
+        f"rnn.{name}": tuple(p.shape) for name, p in cell.named_parameters()
+    }
+
+
+def test_code_that_standardizes() -> None:
+    found = diagnosis("unscaled_input")
+    spread = replace(found.findings[0], evidence={"kind": "spread", "input": 0})
+    rows = 5.0 + torch.randn(200, 64) * torch.logspace(-2, 2, 64)
+    offered = recommend(
+        replace(found, findings=(spread,)),
+        measured(resolve(mlp(2, "ReLU"))),
+        architecture=resolve(mlp(2, "ReLU")),
+        batch_size=64,
+        allowed_changes=("input_scaling",),
+    )
+    names = {"x": rows}
+    exec(compile(offered[0].code, "r1", "exec"), names)
+    torch.testing.assert_close(names["x"].mean(0), torch.zeros(64), atol=1e-3, rtol=0)
+    torch.testing.assert_close(names["x"].std(0), torch.ones(64), atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("spec", "kind"),
     [
@@ -122,6 +164,8 @@ def test_recurrent_code() -> None:
         (mlp(20, "Sigmoid"), "activation"),
         (cnn(8), "activation"),
         (mlp(20, "ReLU"), "normalization"),
+        (mlp(20, "ReLU"), "residual"),
+        (mlp(20, "Tanh", normal(0.01)), "residual"),
     ],
     ids=lambda v: v if isinstance(v, str) else v["layers"][1]["type"],
 )

@@ -5,12 +5,18 @@ from __future__ import annotations
 from service.recommendation.remedies.activation import ReplaceActivation
 from service.recommendation.remedies.clipping import ClipGradients
 from service.recommendation.remedies.initializer import Reinitialize
+from service.recommendation.remedies.input_scaling import ScaleInput
 from service.recommendation.remedies.normalization import Normalize
+from service.recommendation.remedies.recurrent_cell import ReplaceCell
+from service.recommendation.remedies.residual import AddSkips
 from service.recommendation.remedy import Remedy
 
 ALL_REMEDIES: tuple[Remedy, ...] = (
     Reinitialize(),
+    ScaleInput(),
     Normalize(),
     ReplaceActivation(),
+    AddSkips(),
+    ReplaceCell(),
     ClipGradients(),
 )

@@ -11,11 +11,13 @@ from service.domain.findings import Diagnosis, Finding, Severity, Verdict
 from service.domain.measurements import (
     ActivationStatistics,
     GradientStatistics,
+    InputStatistics,
     LayerMeasurements,
     Measurements,
     ModelMeasurements,
     ParameterStatistics,
     Quantiles,
+    TimeSteps,
 )
 
 NORMALIZATIONS = {
@@ -109,6 +111,7 @@ def measured(architecture: Architecture, *, grad_norm: Quantiles | None = None) 
         input_grad_norm=None,
         output_shape=(64, 10),
         output_op=None,
+        inputs=(InputStatistics(0, 300.0, 40.0, 64, 0, 300.0, 310.0, 7.5),),
     )
     return Measurements(model, layers, ())
 
@@ -160,7 +163,15 @@ def _layer(index: int, nodes: tuple[LayerNode, ...]) -> LayerMeasurements:
         activation=nothing,
         gradient=GradientStatistics(None, None, None, 0.2),
         parameters=tuple(_parameter(owner, key, fan_in) for key in owner.parameters),
+        time_steps=_steps(owner),
     )
+
+
+def _steps(node: LayerNode) -> TimeSteps | None:
+    if node.type not in {"RNN", "LSTM", "GRU"}:
+        return None
+    norms = (1.0,) * node.output_shape[0]
+    return TimeSteps(norms, norms)
 
 
 def _parameter(node: LayerNode, key: str, fan_in: int) -> ParameterStatistics:

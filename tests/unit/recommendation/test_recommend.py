@@ -62,13 +62,18 @@ VANISHING = diagnosis("vanishing_gradient")
 SYMMETRIC = diagnosis(SAME, layers=("fc1", "fc2", "fc3", "head"))
 
 MUST_OFFER: list[tuple[str, Spec, Diagnosis, list[str]]] = [
-    ("default relu", mlp(20, "ReLU"), VANISHING, ["initializer", "normalization"]),
-    ("tiny gelu", mlp(20, "GELU", normal(0.01)), VANISHING, ["initializer", "normalization"]),
-    ("deep sigmoid", mlp(20, "Sigmoid"), VANISHING, ["normalization", "activation"]),
-    ("narrow relu", mlp(40, "ReLU", normal(0.01)), VANISHING, [
-        "initializer", "normalization", "activation",
+    ("default relu", mlp(20, "ReLU"), VANISHING, ["initializer", "normalization", "residual"]),
+    ("tiny gelu", mlp(20, "GELU", normal(0.01)), VANISHING, [
+        "initializer", "normalization", "residual",
     ]),
-    ("deep tanh", mlp(30, "Tanh"), VANISHING, ["initializer", "normalization", "activation"]),
+    ("deep sigmoid", mlp(20, "Sigmoid"), VANISHING, ["normalization", "activation", "residual"]),
+    ("narrow relu", mlp(40, "ReLU", normal(0.01)), VANISHING, [
+        "initializer", "normalization", "activation", "residual",
+    ]),
+    ("deep tanh", mlp(30, "Tanh"), VANISHING, [
+        "initializer", "normalization", "activation", "residual",
+    ]),
+    ("raw data", mlp(2, "ReLU", kaiming("relu")), diagnosis("unscaled_input"), ["input_scaling"]),
     ("zeros", mlp(3, "ReLU", {"weight": {"name": "zeros_"}}), SYMMETRIC, ["initializer"]),
     (
         "constant",
@@ -82,7 +87,12 @@ MUST_OFFER: list[tuple[str, Spec, Diagnosis, list[str]]] = [
     ("dead relu", mlp(3, "ReLU", kaiming("relu")), diagnosis("dead_units"), [
         "normalization", "activation",
     ]),
-    ("rnn", recurrent("RNN"), diagnosis("exploding_gradient", layers=("rnn",)), ["initializer"]),
+    ("rnn", recurrent("RNN"), diagnosis("exploding_gradient", layers=("rnn",)), [
+        "initializer", "recurrent_cell", "recurrent_cell",
+    ]),
+    ("gru", recurrent("GRU"), diagnosis("fading_memory", layers=("rnn",)), [
+        "initializer", "recurrent_cell",
+    ]),
     ("lstm", recurrent("LSTM"), diagnosis("fading_memory", layers=("rnn",)), ["initializer"]),
     ("residual", repeated(8), diagnosis("exploding_gradient"), ["initializer", "normalization"]),
 ]  # fmt: skip
@@ -94,7 +104,7 @@ def test_must_offer(what: str, spec: Spec, found: Diagnosis, kinds: list[str]) -
     assert [r.kind for r in offered] == [*kinds, "clipping"]
     assert [r.id for r in offered] == [f"r{n}" for n in range(1, len(offered) + 1)]
     for r in offered[:-1]:
-        assert all((r.layers, r.resolves, r.change, r.why))
+        assert all((r.layers or r.kind == "input_scaling", r.resolves, r.change, r.why, r.patch))
         assert r.effect is None
         assert set(r.resolves) <= {f.code for f in found.findings}
 
@@ -130,7 +140,7 @@ def test_must_stay_quiet(what: str, spec: Spec, found: Diagnosis) -> None:
 
 def test_right_weights_are_left_alone() -> None:
     offered = advice(mlp(10, "ReLU", kaiming("relu")), VANISHING)
-    assert [r.kind for r in offered] == ["normalization", "clipping"]
+    assert [r.kind for r in offered] == ["normalization", "residual", "clipping"]
 
 
 def test_default_weights_behind_normalization_are_left_alone() -> None:

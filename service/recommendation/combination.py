@@ -1,0 +1,58 @@
+"""Several recommendations as one list of edits, in which every parameter is drawn once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from service.domain.recommendations import Recommendation
+from service.recommendation.initialization import significant
+
+Change = dict[str, Any]
+"""A recommendation's kind, layers and change, as JSON."""
+ORDER = (
+    "initializer",
+    "input_scaling",
+    "normalization",
+    "activation",
+    "residual",
+    "recurrent_cell",
+    "pretraining",
+)
+"""Kinds that change the model, least invasive first; edits are made in this order."""
+
+
+def combined(chosen: Sequence[Recommendation]) -> tuple[Change, ...]:
+    """As edits, least invasive first. What is drawn by several is drawn by the last of them; the
+    weights of a residual branch behind a new activation get that activation's gain times the
+    branch's scale."""
+    ordered = sorted(chosen, key=lambda one: ORDER.index(one.kind))
+    changes = [{"layers": list(one.layers), **one.change, "kind": one.kind} for one in ordered]
+    drawn: dict[str, Mapping[str, Any]] = {}
+    done: list[Change] = []
+    for change in changes:
+        done.append(_scaled(change, drawn) if change["kind"] == "residual" else change)
+        drawn |= {draw["parameter"]: draw for draw in done[-1].get("parameters", ())}
+    return tuple(_once(change, drawn) for change in done)
+
+
+def _scaled(change: Change, drawn: Mapping[str, Mapping[str, Any]]) -> Change:
+    scale = change["branch_scale"]
+
+    def draw(own: Mapping[str, Any]) -> Mapping[str, Any]:
+        other = drawn.get(own["parameter"])
+        if other is None or not own.get("gain") or other.get("gain") is None:
+            return own
+        gain = other["gain"] * scale
+        std = own["args"]["std"] * gain / own["gain"]
+        return {**own, "args": {"std": significant(std)}, "gain": significant(gain)}
+
+    return {**change, "parameters": [draw(own) for own in change["parameters"]]}
+
+
+def _once(change: Change, drawn: Mapping[str, Mapping[str, Any]]) -> Change:
+    """Without the draws that a later change replaces."""
+    if "parameters" not in change:
+        return change
+    kept = [draw for draw in change["parameters"] if drawn[draw["parameter"]] is draw]
+    return {**change, "parameters": kept}

@@ -1,0 +1,83 @@
+"""Skips, other recurrent cells and a normalized input, said on a submitted spec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from service.domain.architecture import LayerNode
+from service.domain.layers import LAYER_TYPES
+from service.recommendation.spec_editing import CannotSay, Editing
+from service.recommendation.spec_names import local_name
+
+BEGINS_A_LAYER = frozenset({"linear", "convolution", "recurrent", "attention", "embedding"})
+"""Categories whose weights begin a layer of the recorded graph; what follows belongs to it."""
+SKIP = "skip"
+"""Ending of the name of a sum of a layer's output and its input."""
+INPUT_NORM = "input_norm"
+"""Name of the layer that normalizes the input."""
+RNN_ONLY = frozenset({"nonlinearity"})
+"""Arguments of an RNN that other cells do not have."""
+
+
+def add_skips(editing: Editing, names: Iterable[str]) -> None:
+    """Add to the output of each named layer, what follows its weights included, what it reads.
+
+    From the last to the first, so that a sum that reads a layer which gets one too reads that sum.
+    Raises CannotSay."""
+    for name in reversed(list(names)):
+        nodes = {node.name: node for node in editing.architecture.layers}
+        if name not in nodes or "." in name:  # inside a group, `inputs` means something else
+            raise CannotSay(f"no layer {name} of its own")
+        last = path_of(editing.architecture.layers, nodes[name])[-1]
+        source = nodes[name].inputs[0]
+        if "." in last or "." in source:
+            raise CannotSay(f"{name} reads or ends in a group")
+        entry = {"type": "Add", "inputs": [last, source]}
+        editing.insert_after({last: entry}, SKIP)
+
+
+def exchange_cells(editing: Editing, names: Iterable[str], new: str) -> None:
+    """Give recurrent layers another cell; what else they are told stays. Raises CannotSay."""
+    nodes = {node.name: node for node in editing.architecture.layers}
+    if missing := set(names) - nodes.keys():
+        raise CannotSay(f"no layer {min(missing)}")
+    editing.retype({
+        name: (new, {k: v for k, v in _given(editing, nodes[name]).items() if k not in RNN_ONLY})
+        for name in names
+    })  # fmt: skip
+
+
+def normalize_input(editing: Editing, entry: Mapping[str, Any]) -> str:
+    """Put a normalization in front of everything that reads the input; returns its name."""
+    layers = editing.at("/layers")
+    name = INPUT_NORM
+    while any(local_name(layer, index) == name for index, layer in enumerate(layers)):
+        name += "_"
+    for index, layer in enumerate(layers):
+        if "name" not in layer:  # its default name would count the new layer
+            editing.do("add", f"/layers/{index}/name", local_name(layer, index))
+        for place, read in enumerate(layer.get("inputs", ())):
+            if read == "input":
+                editing.do("replace", f"/layers/{index}/inputs/{place}", name)
+    new = {"name": name, "type": entry["type"], "args": dict(entry.get("args", {}))}
+    editing.do("add", "/layers/0", new)
+    return name
+
+
+def _given(editing: Editing, node: LayerNode) -> dict[str, Any]:
+    """The arguments as submitted."""
+    return dict(editing.at(node.pointer).get("args", {}))
+
+
+def path_of(layers: tuple[LayerNode, ...], node: LayerNode) -> tuple[str, ...]:
+    """A layer of the spec and those behind it before the next weights, on a path without branches.
+    Raises CannotSay where it merges with another one."""
+    path = [node.name]
+    while True:
+        readers = [one for one in layers if path[-1] in one.inputs]
+        if len(readers) != 1 or LAYER_TYPES[readers[0].type].category in BEGINS_A_LAYER:
+            return tuple(path)
+        if len(readers[0].inputs) != 1:
+            raise CannotSay(f"{readers[0].name} merges what follows {node.name}")
+        path.append(readers[0].name)
