@@ -105,7 +105,7 @@ def test_on_the_command_line(server: str, client: Client, sick: str, tmp_path: P
     environment = {**os.environ, "GRADDX_URL": server}
 
     def apply(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [GRADDX, "apply", *arguments]
+        command = [str(GRADDX), "apply", *arguments]
         return subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )

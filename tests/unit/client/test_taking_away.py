@@ -13,14 +13,15 @@ from graddx import (
     InvalidInput,
     NoPrescription,
 )
-from graddx.cli.apply import chosen, id_of
+from graddx.cli.apply import Part, chosen, id_of
 from tests.unit.client.scripted_server import HANG_UP, Reply, ScriptedServer, problem
 
 FOLDER = "/v1/analyses/a1/prescription"
 
 
 def test_each_part_has_its_call(server: ScriptedServer, client: Client) -> None:
-    spec, operations = {"input": {}, "layers": []}, [{"op": "remove", "path": "/layers/0/init"}]
+    spec: dict[str, object] = {"input": {}, "layers": []}
+    operations = [{"op": "remove", "path": "/layers/0/init"}]
     server.replies = [Reply(200, spec), Reply(200, operations), Reply(200, b"class \xc3\xa9: ...")]
     assert client.prescription_spec("a1") == spec
     assert client.prescription_patch("a1") == operations
@@ -78,7 +79,7 @@ def test_too_early(server: ScriptedServer, client: Client) -> None:
 
 
 def test_one_part_at_a_time() -> None:
-    nothing = {"spec": False, "patch": False, "code": False, "weights": False}
+    nothing: dict[Part, bool] = {"spec": False, "patch": False, "code": False, "weights": False}
     assert chosen({}) == "spec"
     assert chosen({**nothing, "code": True}) == "code"
     with pytest.raises(InvalidInput, match="one of --patch and --code"):
