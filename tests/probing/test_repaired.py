@@ -129,6 +129,11 @@ REPAIRS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
             },
         ],
     ),
+    "skips": (mlp(4, "Tanh"), [{"kind": "residual", "layers": ["fc2", "fc3"], "parameters": []}]),
+    "a normalized input": (
+        mlp(2, "Tanh"),
+        [{"kind": "input_scaling", "normalization": _norm("BatchNorm1d", num_features=64)}],
+    ),
     "recurrent weights": (recurrent("LSTM"), [_draws("rnn.weight_hh_l0", "rnn.weight_hh_l1")]),
 }
 
