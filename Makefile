@@ -14,7 +14,7 @@ BASE := .venv/.stamp-run
 DEV := .venv/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker migrate test lint types score accuracy zoo constraints
+.PHONY: help run worker migrate test lint types score accuracy calibration zoo constraints
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -46,6 +46,9 @@ accuracy: $(DEV) ## how far the verdict can be trusted: writes docs/accuracy.md 
 
 zoo: $(DEV) ## judge healthy networks in every form: writes docs/zoo.md (some ten minutes)
 	@$(PY) -m benchmarks.zoo --jobs 2 --out docs/zoo.md
+
+calibration: $(DEV) ## fit the confidence to labelled networks: writes docs/calibration.md (an hour)
+	@$(PY) -m benchmarks.calibrate --write
 
 constraints: $(DEV) ## pin what is installed, except torch and what only torch needs
 	@$(PY) -m pip freeze --exclude-editable \

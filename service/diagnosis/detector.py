@@ -45,6 +45,8 @@ class Reading:
     only half-way), 0 … 1, ≥ `error`. 0 when it says nothing about training."""
     halfway: bool = False
     """True when the risk is that either optimizer gets only half-way, not that SGD fails."""
+    unseen: bool = False
+    """True when the short training, whose task it does not touch, says nothing about the risk."""
 
 
 QUIET = Reading()

@@ -9,10 +9,18 @@ from fnmatch import fnmatchcase
 from service.diagnosis import thresholds
 from service.diagnosis.detector import Case, Reading
 from service.diagnosis.detectors import ALL_DETECTORS
-from service.diagnosis.doubt import doubt
-from service.diagnosis.outcome import OPTIMIZERS, learned_by, outcome, outcome_of_named
+from service.diagnosis.doubt import doubt, doubted_for
+from service.diagnosis.outcome import OPTIMIZERS, learned_by, outcome_of_named
 from service.diagnosis.profile import gradient_fall
-from service.diagnosis.verdict import revised, static_belief
+from service.diagnosis.signs import signs
+from service.diagnosis.verdict import (
+    Belief,
+    settled_belief,
+    static_belief,
+    tried,
+    tried_as_named,
+    unseen,
+)
 from service.domain.findings import Diagnosis, Finding, Severity, Suppressed, Verdict
 from service.domain.measurements import Measurements, Trial
 from service.domain.probe_plan import ProbePlan
@@ -36,11 +44,10 @@ def diagnose(
     """
     case = Case(measurements, plan, settled, trial)
     told, suppressed = _read(case, ignore)
-    belief = static_belief(told, plan.optimizer, doubt(measurements))
-    named = plan.optimizer is not None
-    result = outcome_of_named(trial) if named else outcome(trial)
-    if result is not None:
-        belief = revised(belief, result, named=named)
+    raw = static_belief(told, plan.optimizer, doubt(measurements, settled))
+    belief = _in_the_light_of(trial, raw, plan, unseen(told))
+    decided_by = "static" if belief is None else "trial"
+    belief = belief or settled_belief(raw)
     verdict = belief.verdict if measurements.layers else Verdict.INCONCLUSIVE
     findings = _agreeing([r.finding for r in told if r.finding is not None], verdict)
     if verdict is Verdict.UNHEALTHY and not any(_is_error(f) for f in findings):
@@ -48,11 +55,21 @@ def diagnose(
     return Diagnosis(
         verdict=verdict,
         confidence=round(belief.confidence, 2) if measurements.layers else 0.0,
-        decided_by="static" if result is None else "trial",
+        decided_by=decided_by,
         summary=_summary(verdict, findings, case),
         findings=tuple(findings),
         suppressed=suppressed,
     )
+
+
+def _in_the_light_of(
+    trial: Trial | None, raw: Belief, plan: ProbePlan, hidden: float
+) -> Belief | None:
+    """None when there was no training, or it was too slow to tell."""
+    if plan.optimizer is None:
+        return None if trial is None or not trial.runs else tried(raw, signs(trial), unseen=hidden)
+    result = outcome_of_named(trial)
+    return None if result is None else tried_as_named(raw, result)
 
 
 def wants_settling(diagnosis: Diagnosis) -> bool:
@@ -154,8 +171,14 @@ def _summary(verdict: Verdict, findings: Sequence[Finding], case: Case) -> str:
     if verdict is Verdict.HEALTHY:
         return _healthy(case)
     worst = next((f for f in findings if f.severity.rank >= Severity.WARNING.rank), None)
-    problem = f"{worst.title}: {_first_sentence(worst)}" if worst else "Training is at risk."
+    problem = f"{worst.title}: {_first_sentence(worst)}" if worst else _odd(case)
     return f"{_who_trains(case.trial)}{problem}"
+
+
+def _odd(case: Case) -> str:
+    """Why training is at risk although no single problem stands out."""
+    reasons = doubted_for(case.measured, case.settled)
+    return f"Training is at risk: {reasons}." if reasons else "Training is at risk."
 
 
 def _healthy(case: Case) -> str:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from service.diagnosis.calibration import Calibration, Weighing
 from service.diagnosis.detector import Reading
 from service.diagnosis.doubt import Doubt
+from service.diagnosis.fitted import FITTED
 from service.diagnosis.outcome import LIKELIHOOD, Outcome
 from service.domain.findings import Verdict
 from service.domain.probe_plan import OptimizerPlan
 
-UNSEEN = (0.003, 0.015, 0.003)
-"""Probability left to unhealthy, at_risk and healthy whatever the detectors say: of 180 labelled
-feed-forward networks judged healthy with the highest confidence 4 were mixed and none sick; of 60
-judged unhealthy none was healthy."""
+FLOOR = 0.003
+"""Probability that the detectors leave to each verdict at least: one that nobody has seen."""
 SURE = Doubt()
-CONDEMNED = 0.4
+CONDEMNED = 0.2
 """Probability from which unhealthy is said even where at_risk is likelier: letting a sick model
-through costs more than failing one that only Adam trains."""
+through costs more than failing one that only Adam trains. See docs/calibration.md: fits that have
+not seen a network's architecture then catch nine in ten of the sick ones drawn at the edge, and
+half of the mixed ones still come out at_risk."""
+
+SURELY_HEALTHY = 0.75
+"""Static probability of being healthy from which a short training alone does not condemn: its task
+may not suit a model that nothing is wrong with."""
+UNSUPPORTED = 0.19
+"""What is left to unhealthy then, just under `CONDEMNED`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,11 @@ class Belief:
             Verdict.HEALTHY: self.healthy,
         }[self.verdict]
 
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """In the order of `calibration.LABELS`."""
+        return self.unhealthy, self.at_risk, self.healthy
+
 
 def static_belief(
     readings: Sequence[Reading],
@@ -54,7 +67,7 @@ def static_belief(
 ) -> Belief:
     """What the detectors say together: each cause may be enough to keep a model from training, so
     it trains only where none of them does (causes taken as independent); of what puts training at
-    risk the worst counts.
+    risk the worst counts. Not calibrated yet (`settled_belief`, `tried`).
 
     At risk means that SGD fails and Adam trains, or both half-way. So when SGD is the one
     optimizer named, what puts training at risk keeps it from training, unless it stops either
@@ -69,17 +82,52 @@ def static_belief(
     return _belief(error, warning - error, 1.0 - warning)
 
 
-def revised(prior: Belief, outcome: Outcome, *, named: bool = False) -> Belief:
-    """Bayes: the static belief in the light of the short training. The statistics judge a model
-    under usual rates: of an optimizer that the caller `named` they know half."""
-    if named:
-        prior = Belief(*((p + 1 / 3) / 2 for p in (prior.unhealthy, prior.at_risk, prior.healthy)))
-    sick, mixed, healthy = LIKELIHOOD[outcome]
-    return _belief(prior.unhealthy * sick, prior.at_risk * mixed, prior.healthy * healthy)
+def settled_belief(raw: Belief, calibration: Calibration = FITTED) -> Belief:
+    """The static belief, as sure of itself as labelled networks allow."""
+    return _weighed(raw, calibration.static, {})
+
+
+def tried(
+    raw: Belief,
+    signs: Mapping[str, float],
+    calibration: Calibration = FITTED,
+    *,
+    unseen: float = 0.0,
+) -> Belief:
+    """The static belief in the light of short trainings at usual rates; `unseen`: the probability
+    of a risk that they cannot show, which what they say for the model does not take away."""
+    seen = _weighed(raw, calibration.trial, signs)
+    hidden = seen.healthy * unseen
+    excess = max(seen.unhealthy - UNSUPPORTED, 0.0) if raw.healthy >= SURELY_HEALTHY else 0.0
+    return Belief(seen.unhealthy - excess, seen.at_risk + hidden + excess, seen.healthy - hidden)
+
+
+def unseen(readings: Sequence[Reading]) -> float:
+    """The probability that training is at risk for a reason that no short training shows."""
+    return max((reading.warning for reading in readings if reading.unseen), default=0.0)
+
+
+def tried_as_named(raw: Belief, outcome: Outcome) -> Belief:
+    """Bayes: the static belief in the light of a short training with the optimizer that the caller
+    named. The statistics judge a model under usual rates: of that one they know half."""
+    prior = [(share + 1 / 3) / 2 for share in raw.shares]
+    likelihood = LIKELIHOOD[outcome]
+    return _belief(*(p * known for p, known in zip(prior, likelihood, strict=True)))
+
+
+def _weighed(raw: Belief, weighing: Weighing, signs: Mapping[str, float]) -> Belief:
+    scores = [
+        bias
+        + weighing.trust * math.log(share)
+        + sum(weight[place] * signs[name] for name, weight in weighing.weights.items())
+        for place, (bias, share) in enumerate(zip(weighing.bias, raw.shares, strict=True))
+    ]
+    best = max(scores)
+    return _belief(*(math.exp(score - best) for score in scores))
 
 
 def _belief(unhealthy: float, at_risk: float, healthy: float) -> Belief:
-    """Scaled to sum to 1, with `UNSEEN` left to each."""
+    """Scaled to sum to 1, with `FLOOR` left to each."""
     weights = (unhealthy, at_risk, healthy)
-    share = (1.0 - sum(UNSEEN)) / sum(weights)
-    return Belief(*(left + share * w for left, w in zip(UNSEEN, weights, strict=True)))
+    share = (1.0 - 3.0 * FLOOR) / sum(weights)
+    return Belief(*(FLOOR + share * weight for weight in weights))

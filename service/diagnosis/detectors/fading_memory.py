@@ -57,7 +57,7 @@ class FadingMemory:
         limits = thresholds.MEMORY_FALL
         warning = thresholds.MEMORY_CEILING * limits.at_risk(gradient or 0.0)
         if memory < limits.warning:
-            return Reading(warning=warning, halfway=True)
+            return Reading(warning=warning, halfway=True, unseen=True)
         count, kept = len(steps.memory), _remembered(steps.memory)
         per_step = 10.0 ** (-memory / max(count - 1, 1))
         everywhere = warning < 0.5
@@ -84,7 +84,7 @@ class FadingMemory:
             },
             causes=_causes(layer, per_step),
         )
-        return Reading(found, 0.0, warning, halfway=True)
+        return Reading(found, 0.0, warning, halfway=True, unseen=True)
 
 
 def _remembered(norms: Sequence[float | None]) -> int:
