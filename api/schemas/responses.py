@@ -308,6 +308,8 @@ class ParameterOut(Out):
     """NaN and infinite elements."""
     grad_nonfinite_count: int
     """NaN and infinite elements of its gradient."""
+    abs_max: Number
+    """Largest magnitude of its elements, over the seeds."""
 
 
 class TimeStepsOut(Out):

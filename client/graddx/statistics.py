@@ -131,6 +131,8 @@ class Parameter:
     """NaN and infinite elements."""
     grad_nonfinite_count: int = 0
     """NaN and infinite elements of its gradient."""
+    abs_max: float | None = None
+    """Largest magnitude of its elements, over the seeds."""
 
 
 @dataclass(frozen=True, slots=True)

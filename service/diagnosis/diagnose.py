@@ -11,7 +11,7 @@ from service.diagnosis.detector import Case, Reading
 from service.diagnosis.detectors import ALL_DETECTORS
 from service.diagnosis.doubt import doubt, doubted_for
 from service.diagnosis.outcome import OPTIMIZERS, learned_by, outcome_of_named
-from service.diagnosis.profile import gradient_fall
+from service.diagnosis.profile import gradient_fall, gradient_growth
 from service.diagnosis.signs import signs
 from service.diagnosis.verdict import (
     Belief,
@@ -175,6 +175,10 @@ def _summary(verdict: Verdict, findings: Sequence[Finding], case: Case) -> str:
     return f"{_who_trains(case.trial)}{problem}"
 
 
+EVEN = 0.05
+"""Decades that round to nothing."""
+
+
 def _odd(case: Case) -> str:
     """Why training is at risk although no single problem stands out."""
     reasons = doubted_for(case.measured, case.settled)
@@ -184,8 +188,15 @@ def _odd(case: Case) -> str:
 def _healthy(case: Case) -> str:
     named = case.plan.optimizer
     who = OPTIMIZERS.get(named.name, named.name) if named else "SGD with momentum and Adam"
-    fall = gradient_fall(case.flow)
-    kept = f" (gradients fall {fall.median:.1f} decades over depth)" if fall else ""
+    fall, growth = gradient_fall(case.flow), gradient_growth(case.flow)
+    kept = ""
+    if fall and growth:
+        moved, how = max((fall.median, "fall"), (growth.median, "grow"))
+        kept = (
+            f" (gradients {how} {moved:.1f} decades over depth)"
+            if moved >= EVEN
+            else " (gradients keep their size over depth)"
+        )
     return f"This trains as it stands with {who}{kept}."
 
 

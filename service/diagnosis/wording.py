@@ -22,6 +22,11 @@ NAMES = {
 }
 """How the field writes them; others are written as they are."""
 
+FEWEST = 16
+"""Elements from which a weight's numbers tell how they were drawn."""
+ROUNDING = 1e-5
+"""Relative: float32 leaves 1e-7."""
+
 
 def span(layers: Sequence[LayerMeasurements]) -> str:
     """`fc1`, or `fc1`…`fc20`."""
@@ -85,11 +90,7 @@ def default_initialization(layers: Sequence[LayerMeasurements]) -> Iterator[str]
     """A sentence when most weights look like torch.nn's default: U(-1/√fan_in, 1/√fan_in), whose
     root mean square is 1/√(3·fan_in)."""
     weights = [(layer, weight) for layer in layers if (weight := main_weight(layer))]
-    like = [
-        layer
-        for layer, weight in weights
-        if weight.rms and layer.fan_in and _like_default(weight.rms, layer.fan_in, weight.shape)
-    ]
+    like = [layer for layer, weight in weights if _like_default(weight, layer.fan_in)]
     if weights and 2 * len(like) > len(weights):
         yield (
             f"PyTorch's default initialization at {span(like)} draws weights of root mean square "
@@ -98,12 +99,21 @@ def default_initialization(layers: Sequence[LayerMeasurements]) -> Iterator[str]
         )
 
 
-def _like_default(rms: float, fan_in: int, shape: tuple[int, ...]) -> bool:
-    """Within `DEFAULT_INIT_DEVIATIONS` standard deviations of the root mean square of n uniform
-    numbers, ½·√(0.8/n) relative (their kurtosis is 1.8)."""
-    deviation = 0.5 * math.sqrt(0.8 / math.prod(shape))
-    off = abs(rms * math.sqrt(3.0 * fan_in) - 1.0)
-    return off <= thresholds.DEFAULT_INIT_DEVIATIONS * deviation
+def _like_default(weight: ParameterStatistics, fan_in: int | None) -> bool:
+    """The largest of n numbers from U(-b, b) is about b·(1 - 1/n), never more; and their root mean
+    square lies within `DEFAULT_INIT_DEVIATIONS` standard deviations, ½·√(0.8/n) relative (their
+    kurtosis is 1.8)."""
+    count = math.prod(weight.shape)
+    if not weight.rms or not weight.abs_max or not fan_in or count < FEWEST:
+        return False
+    bound = math.sqrt(fan_in)
+    deviation = 0.5 * math.sqrt(0.8 / count)
+    off = abs(weight.rms * math.sqrt(3.0) * bound - 1.0)
+    reached = weight.abs_max * bound
+    return (
+        off <= thresholds.DEFAULT_INIT_DEVIATIONS * deviation
+        and 1.0 - thresholds.DEFAULT_INIT_DEVIATIONS / count <= reached <= 1.0 + ROUNDING
+    )
 
 
 def main_weight(layer: LayerMeasurements) -> ParameterStatistics | None:

@@ -100,6 +100,8 @@ class ParameterStatistics:
     """NaN and infinite elements of θ (first seed)."""
     grad_nonfinite_count: int = 0
     """NaN and infinite elements of g, summed over seeds and batches."""
+    abs_max: float | None = None
+    """Largest |θ| element, over the seeds, ≥ 0: what tells uniform numbers from normal ones."""
 
 
 @dataclass(frozen=True, slots=True)

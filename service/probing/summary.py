@@ -171,6 +171,7 @@ def _parameter(name: str, seeds: list[Seed], frozen: bool) -> ParameterStatistic
         unit_spread=finite_mean([record.unit_spread for record in records]),
         nonfinite_count=records[0].size.nonfinite,
         grad_nonfinite_count=sum(record.nonfinite_gradient for record in records),
+        abs_max=max((record.size.abs_max or 0.0 for record in records), default=None),
     )
 
 

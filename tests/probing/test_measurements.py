@@ -154,6 +154,7 @@ def assert_parameters(measured: Measurements, model: nn.Module, reference: Refer
         assert ours.grad_rms == pytest.approx(
             mean(norms) / math.sqrt(stacked[0].numel()), rel=CLOSE
         )
+        assert ours.abs_max == values[name].detach().abs().max().item()
         if value_norm:
             assert ours.grad_to_weight == pytest.approx(mean(norms) / value_norm, rel=CLOSE)
         noise = (stacked - stacked.mean(0)).flatten(1).square().sum(1).mean().sqrt().item()

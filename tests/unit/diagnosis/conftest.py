@@ -96,6 +96,7 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
         column("own_statistics", True),
         column("signal", None),
         column("width", WIDTH),
+        column("weight_abs_max", None),
         strict=True,
     )
     layers = tuple(
@@ -142,6 +143,7 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
                     update_ratio=update_ratio,
                     connected=connected,
                     unit_spread=unit_spread,
+                    abs_max=weight_abs_max or (weight_rms and 4.0 * weight_rms),
                 ),
             ),
             time_steps=_time_steps(table) if op in ("rnn", "lstm", "gru") else None,
@@ -170,6 +172,7 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
             own_statistics,
             signal,
             width,
+            weight_abs_max,
         ) in enumerate(columns)
     )
     seeds = tuple(

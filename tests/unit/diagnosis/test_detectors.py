@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -91,25 +92,29 @@ def test_detail_says_how_deep_the_initialization_trains(
     assert "By theory" not in quiet.detail
 
 
-def test_cause_names_default_initialization(case_of: Callable[[Table], Case]) -> None:
-    gradient = [0.1 * 0.4 ** (19 - i) for i in range(20)]
-    found = (
-        DETECTORS["vanishing_gradient"]
-        .read(case_of({"gradient": gradient, "weight_rms": 1 / (3 * 128) ** 0.5}))
-        .finding
-    )
-    assert found is not None
-    assert any("PyTorch's default initialization" in cause for cause in found.causes)
+BOUND = 1 / math.sqrt(128)
+"""Of the default's uniform weights at a fan_in of 128."""
 
 
-def test_normal_weights_of_nearly_that_size_are_not_called_default(
-    case_of: Callable[[Table], Case],
+@pytest.mark.parametrize(
+    ("rms", "abs_max", "named"),
+    [
+        (BOUND / math.sqrt(3), BOUND * (1 - 1e-5), True),
+        (0.05, 0.2, False),  # normal, of nearly that size: 0.051
+        (BOUND / math.sqrt(3), 4.2 * BOUND / math.sqrt(3), False),  # normal, of just that size
+        (BOUND / math.sqrt(3), BOUND / math.sqrt(3), False),  # constant, of just that size
+        (BOUND, BOUND * math.sqrt(3), False),  # Xavier uniform
+    ],
+)
+def test_cause_names_default_initialization(
+    rms: float, abs_max: float, named: bool, case_of: Callable[[Table], Case]
 ) -> None:
     gradient = [0.1 * 0.4 ** (19 - i) for i in range(20)]
-    case = case_of({"gradient": gradient, "weight_rms": 0.05})  # the default's is 0.051
-    found = DETECTORS["vanishing_gradient"].read(case).finding
+    table = {"gradient": gradient, "weight_rms": rms, "weight_abs_max": abs_max}
+    found = DETECTORS["vanishing_gradient"].read(case_of(table)).finding
     assert found is not None
-    assert not any("default initialization" in cause for cause in found.causes)
+    told = any("PyTorch's default initialization" in cause for cause in found.causes)
+    assert told is named
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e6])
