@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import resource
 import signal
@@ -28,6 +29,13 @@ class Descriptors:
     """The output file."""
     model: int | None
     """The model file, open for reading; None: the model is a spec."""
+
+
+class _Nowhere(io.TextIOBase):
+    """Where a model's prints go: a print is no fault of a model."""
+
+    def write(self, text: str, /) -> int:
+        return len(text)
 
 
 def confine(parent: int, descriptors: Descriptors, limits: Limits) -> None:
@@ -60,7 +68,8 @@ def _keep_only(descriptors: Descriptors) -> None:
     for target, source in parked.items():
         os.dup2(source, target, inheritable=False)
     os.closerange(_FIRST_FORBIDDEN_FD, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    sys.stdin = sys.stdout = sys.stderr = None
+    sys.stdin = None
+    sys.stdout = sys.stderr = _Nowhere()
 
 
 def _limit(limits: Limits) -> None:
@@ -70,4 +79,10 @@ def _limit(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits.output_bytes, limits.output_bytes))
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits.open_files, limits.open_files))
+    tasks = min([limits.tasks, *filter(_is_bound, resource.getrlimit(resource.RLIMIT_NPROC))])
+    resource.setrlimit(resource.RLIMIT_NPROC, (tasks, tasks))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _is_bound(limit: int) -> bool:
+    return limit != resource.RLIM_INFINITY

@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+from service.sandbox import linux
 from service.sandbox.confine import Descriptors
 from service.sandbox.control import (
     Closed,
@@ -22,7 +23,7 @@ from service.sandbox.control import (
     receive,
     send,
 )
-from service.sandbox.limits import ENVIRONMENT
+from service.sandbox.limits import ENVIRONMENT, MIB
 
 _GOODBYE_SECONDS = 2.0
 _PROJECT_ROOT = Path(__file__).parents[2]
@@ -84,9 +85,20 @@ class Zygote:
             )
         try:
             self.unsealable = self._await_ready()
+            self._warm_mb = self._resident_mb()
         except BaseException:
             self.close()
             raise
+
+    def grown_mb(self) -> float:
+        """Resident memory gained since it was warm, MiB. Raises ZygoteFailed."""
+        return self._resident_mb() - self._warm_mb
+
+    def _resident_mb(self) -> float:
+        try:
+            return linux.resident_bytes(self._process.pid) / MIB
+        except (OSError, IndexError) as error:
+            raise ZygoteFailed("it is gone") from error
 
     def _await_ready(self) -> str | None:
         """Why children cannot be sealed here; None: they are."""

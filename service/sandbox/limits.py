@@ -42,6 +42,10 @@ class Limits:
     a model with 268 million parameters)."""
     open_files: int = 16
     """RLIMIT_NOFILE: a child keeps three descriptors and may duplicate them, nothing else."""
+    tasks: int = 16_384
+    """RLIMIT_NPROC: processes and threads of this user at which a child gets no more threads. They
+    are counted over the whole machine, so it stops a flood of threads, which cost the kernel memory
+    that no other limit counts; it does not bind root."""
     detail_chars: int = 500
     """Characters kept of what a child says went wrong."""
     start_seconds: int = 60
@@ -53,3 +57,6 @@ class Limits:
     jobs_per_zygote: int = 500
     """Children before a zygote is replaced: all children of one share its memory layout, and what
     one learns about it (ASLR) should not serve others for long."""
+    zygote_growth_mb: int = 128
+    """MiB of resident memory that a zygote may have gained since it was warm; then it is replaced.
+    It does nothing but fork, so growth is a leak, and every child begins with it."""

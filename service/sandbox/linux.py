@@ -43,6 +43,13 @@ def address_space_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def resident_bytes(pid: int) -> int:
+    """Memory of this process that is not swapped out, pages it shares included. Raises OSError,
+    IndexError when it is gone."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def _raise_errno(what: str) -> None:
     number = ctypes.get_errno()
     raise OSError(number, f"{what}: {os.strerror(number)}")

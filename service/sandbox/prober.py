@@ -158,7 +158,7 @@ class ZygoteProber:
             raise InternalError(f"the probe's process could not be forked: {error}") from error
 
     def _warm_zygote(self) -> Zygote:
-        if self._jobs >= self._limits.jobs_per_zygote:
+        if self._zygote is not None and self._worn(self._zygote):
             self._drop_zygote()
         if self._zygote is None:
             try:
@@ -166,6 +166,16 @@ class ZygoteProber:
             except ZygoteFailed as error:
                 raise InternalError(f"the probe's zygote did not start: {error}") from error
         return self._zygote
+
+    def _worn(self, zygote: Zygote) -> bool:
+        """Used up, grown, or dead."""
+        try:
+            grown_mb = zygote.grown_mb()
+        except ZygoteFailed:
+            return True
+        return (
+            self._jobs >= self._limits.jobs_per_zygote or grown_mb > self._limits.zygote_growth_mb
+        )
 
     def _drop_zygote(self) -> None:
         if self._zygote is not None:

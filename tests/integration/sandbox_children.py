@@ -52,6 +52,12 @@ def warm_up_that_leaves_a_thread() -> None:
     threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
 
 
+def warm_up_that_leaks() -> None:
+    """The zygote keeps 32 MiB more with every fork."""
+    hoard: list[bytearray] = []
+    os.register_at_fork(after_in_parent=lambda: hoard.append(bytearray(b"x" * (32 * MIB))))
+
+
 def serve(model_fd: int | None, channel: int, output: int) -> None:
     """Answer every ask until the channel closes; the plan's seed chooses the manner."""
     ask = receive(channel)
@@ -104,6 +110,7 @@ def tells_its_situation(ask: Ask, model: int | None, channel: int, output: int) 
         "descriptors": descriptors,
         "environment": sorted(os.environ),
         "model": os.pread(model, 100, 0).decode() if model is not None else None,
+        "tasks": resource.getrlimit(resource.RLIMIT_NPROC),
         "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
         "file_size": resource.getrlimit(resource.RLIMIT_FSIZE)[0],
     }
@@ -116,6 +123,11 @@ def is_open(number: int) -> bool:
     except OSError as error:
         return error.errno != 9  # EBADF
     return True
+
+
+def prints(ask: Ask, model: int | None, channel: int, output: int) -> Reply:
+    print("to nobody", flush=True)  # noqa: T201
+    return opened("printed")
 
 
 def loops(ask: Ask, model: int | None, channel: int, output: int) -> Reply:
@@ -244,6 +256,7 @@ def exports_less_than_it_says(ask: Ask, model: int | None, channel: int, output:
 MANNERS: list[Manner] = [
     answers,
     tells_its_situation,
+    prints,
     loops,
     sleeps,
     dribbles,

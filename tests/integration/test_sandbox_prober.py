@@ -188,6 +188,7 @@ def test_a_child_has_its_three_descriptors_and_nothing_else(
     assert situation["model_fd"] == 3
     assert situation["model"] == MODEL.decode()
     assert situation["core"] == 0
+    assert max(situation["tasks"]) <= ROOMY.tasks
     assert situation["file_size"] == MIB
 
 
@@ -338,6 +339,23 @@ def test_a_worn_zygote_is_replaced() -> None:
             (zygote,) = zygotes() - before
             seen.add(zygote)
         assert len(seen) == 2
+
+
+def test_a_zygote_that_grows_is_replaced() -> None:
+    limits = replace(ROOMY, zygote_growth_mb=48)
+    with prober_with(limits, warm_up="warm_up_that_leaks") as prober:
+        before, seen = zygotes(), []
+        for _ in range(5):
+            assert play(prober, children.answers) == "spec"
+            (zygote,) = zygotes() - before
+            seen.append(zygote)
+    # Trying the seal is a fork too: a zygote is warm with 32 MiB and has 64 more after two jobs.
+    assert seen == [seen[0]] * 2 + [seen[2]] * 2 + [seen[4]]
+    assert len(set(seen)) == 3
+
+
+def test_what_a_child_prints_goes_nowhere(prober: ZygoteProber) -> None:
+    assert play(prober, children.prints) == "printed"
 
 
 def test_close_leaves_nothing() -> None:
