@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from service.diagnosis.diagnose import wants_settling
+from service.diagnosis.thresholds import UNDERFLOW_WORTH_TELLING
 from service.domain.architecture import Architecture
 from service.domain.errors import ChangeRefused
 from service.domain.findings import Diagnosis, Severity, Verdict
@@ -15,10 +16,13 @@ from service.domain.measurements import Measurements, Trial
 from service.domain.recommendations import Effect, Prescription, Recommendation
 from service.ports import ProbeSession
 from service.prescription import Cure, Keep, prescribe
+from service.recommendation import training_effects
 from service.recommendation.combination import ORDER, combined
 
 EDITS = frozenset(ORDER)
 """Kinds that change the model itself, and whose effect a probe can show."""
+TRAINED = frozenset({"learning_rate", "regularization"})
+"""Kinds that change the training, and are kept only when a short training shows what they do."""
 SETTLING_STEPS = 2
 """Optimizer steps before a second look: the first moves a zero-initialised last layer or branch,
 the second lets the gradient through it (Zhang et al. 2019, Fixup; Goyal et al. 2017, §5.1)."""
@@ -30,6 +34,7 @@ MOST_LOOKS = 24
 """Sets of several changes that are measured, at most."""
 
 NOTHING_FOUND = "no permitted change, and no three together, was found to make this train"
+RATE_ALONE = "no change of the model is needed: at the learning rate {rate:g} it trains"
 OUT_OF_TIME = "budget: budget_seconds ended before every change was measured and a cure was found"
 
 Judge = Callable[[Measurements, Measurements | None, Trial | None], Diagnosis]
@@ -64,24 +69,61 @@ def verify(
     """Apply each recommendation in the same session, on the same seeds and batches; then look for
     the smallest set that brings the verdict to healthy, and train it. Nothing more is begun once
     `in_time` says no. Raises ProbeFailure."""
-    if before.verdict in {Verdict.HEALTHY, Verdict.INCONCLUSIVE}:
-        return Verified(tuple(recommendations), None, ())
     bench = _Bench(session, before, measurements, judge, in_time)
+    course = _Course(bench, trial, may_train=may_train)
     kept, notes = [], []
     for recommendation in recommendations:
-        effect = bench.effect(recommendation) if recommendation.kind in EDITS else None
+        of = bench.effect if recommendation.kind in EDITS else course.effect
+        effect = of(recommendation)
         if effect is not None and effect.verified is False:
             notes.append(f"tried and dropped: {recommendation.title}; {_why_not(effect)}")
         else:
             kept.append(replace(recommendation, effect=effect))
-    numbered = tuple(replace(one, id=f"r{index}") for index, one in enumerate(kept, start=1))
+    if before.verdict in {Verdict.HEALTHY, Verdict.INCONCLUSIVE}:
+        return Verified(_numbered(kept), None, tuple(notes))
     search = _Search(bench, trial, may_train=may_train)
-    cure = search.run([one for one in numbered if one.kind in EDITS and one.effect is not None])
+    rate = next((one for one in kept if one.kind == "learning_rate" and _helps(one)), None)
+    cure = search.run(_candidates(kept)) if rate is None else None
+    kept, unproven = _proven(kept, cure)
+    notes += [f"tried and dropped: {one.title}; nothing shows that it helps" for one in unproven]
+    numbered = _numbered(kept)
     if cure is None:
-        notes.append(f"{NOTHING_FOUND} ({search.tried()})" if in_time() else OUT_OF_TIME)
+        nothing = f"{NOTHING_FOUND} ({search.tried()})" if in_time() else OUT_OF_TIME
+        notes.append(nothing if rate is None else RATE_ALONE.format(rate=rate.change["lr"]))
         return Verified(numbered, None, tuple(notes))
-    prescription, missing = prescribe(cure, session, architecture, keep)
+    chosen = tuple(one for one in numbered if one.title in {each.title for each in cure.chosen})
+    prescription, missing = prescribe(replace(cure, chosen=chosen), session, architecture, keep)
     return Verified(numbered, prescription, (*notes, *missing))
+
+
+def _numbered(kept: Sequence[Recommendation]) -> tuple[Recommendation, ...]:
+    return tuple(replace(one, id=f"r{index}") for index, one in enumerate(kept, start=1))
+
+
+def _helps(recommendation: Recommendation) -> bool:
+    return recommendation.effect is not None and recommendation.effect.verified is True
+
+
+def _candidates(kept: Sequence[Recommendation]) -> list[Recommendation]:
+    """What may be part of a cure: what could be applied."""
+    return [one for one in kept if one.kind in EDITS and one.effect is not None]
+
+
+def _proven(
+    kept: Sequence[Recommendation], cure: Cure | None
+) -> tuple[list[Recommendation], list[Recommendation]]:
+    """What stays, and what no look could show to help and the cure does not need. What the cure
+    needs, its training has shown."""
+    needed = {one.title for one in cure.chosen} if cure else set()
+    stays: list[Recommendation] = []
+    goes: list[Recommendation] = []
+    for one in kept:
+        shown = one.kind not in EDITS or one.effect is None or one.effect.verified is not None
+        if one.effect is not None and one.title in needed:
+            stays.append(replace(one, effect=replace(one.effect, verified=True)))
+        else:
+            (stays if shown else goes).append(one)
+    return stays, goes
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +161,23 @@ class _Bench:
         earlier, later = _threats(self.before), _threats(diagnosis)
         resolved = tuple(code for code in earlier if code not in later)
         introduced = tuple(code for code in later if code not in earlier)
-        better = bool(resolved) or _eased(earlier, later) or _rank(diagnosis) < _rank(self.before)
+        better = bool(resolved) or _eased(earlier, later) or _rank(diagnosis) < self._static_rank()
         worse = any(later[code] is Severity.ERROR for code in introduced)
+        # Where the training alone found the model sick, the training alone can show a cure.
+        unseen = not (better or worse or self._static_rank() or _rank(diagnosis))
         return Effect(
-            verified=better and not worse,
+            verified=None if unseen else better and not worse,
             before=_figures(self.before, self.measurements),
             after=_figures(diagnosis, seen.measurements),
             resolved=resolved,
             introduced=introduced,
         )
+
+    def _static_rank(self) -> int:
+        """Of the model as it came, by its statistics."""
+        if self.before.decided_by == "static":
+            return _rank(self.before)
+        return _rank(self.judge(self.measurements, None, None))
 
     def measure(self, chosen: tuple[Recommendation, ...]) -> _Seen | None:
         """The model with these changes; None when they cannot be made or no time is left."""
@@ -150,6 +200,48 @@ class _Bench:
         if not wants_settling(self.judge(measurements, None, None)):
             return _Seen(measurements, None)
         return _Seen(measurements, self.session.measure(changes, after_steps=SETTLING_STEPS))
+
+
+class _Course:
+    """Changes of the training: what no look at the model can show."""
+
+    def __init__(self, bench: _Bench, trial: Trial | None, *, may_train: bool) -> None:
+        self.bench = bench
+        self.trial = trial
+        self.may_train = may_train
+
+    def effect(self, recommendation: Recommendation) -> Effect | None:
+        """None for what is offered whatever it does, and where no time is left."""
+        change = ({**recommendation.change, "kind": recommendation.kind},)
+        try:
+            if recommendation.kind == "loss_scaling":
+                return self._scaled(recommendation, change) if self.bench.in_time() else None
+            if recommendation.kind in TRAINED:
+                return self._trained(recommendation, change)
+        except ChangeRefused:
+            pass
+        return None
+
+    def _trained(
+        self, recommendation: Recommendation, change: tuple[dict[str, Any], ...]
+    ) -> Effect | None:
+        if not self.may_train:
+            return training_effects.NOT_TRIED
+        if not self.bench.in_time():
+            return None
+        self.trial = self.trial or self.bench.session.trial()
+        after = self.bench.session.trial(change)
+        return training_effects.effect(self.trial, after, recommendation.resolves)
+
+    def _scaled(self, recommendation: Recommendation, change: tuple[dict[str, Any], ...]) -> Effect:
+        earlier = training_effects.half_precision(self.bench.measurements)
+        later = training_effects.half_precision(self.bench.session.measure(change))
+        better = (
+            later["underflow_fraction"] < earlier["underflow_fraction"] and not later["overflows"]
+        )
+        gone = later["underflow_fraction"] < UNDERFLOW_WORTH_TELLING
+        resolved = recommendation.resolves if better and gone else ()
+        return Effect(better, earlier, later, resolved, ())
 
 
 class _Search:
@@ -247,6 +339,8 @@ def _figures(diagnosis: Diagnosis, measurements: Measurements) -> dict[str, Any]
 
 
 def _why_not(effect: Effect) -> str:
+    if "verdict" not in effect.after:
+        return "the training did not become better"
     if effect.introduced and effect.resolved:
         return f"it brought {', '.join(effect.introduced)}"
     return f"the verdict stayed {effect.after['verdict']}"

@@ -18,15 +18,24 @@ Update = Callable[[list[Tensor]], None]
 """Takes the gradients (which it may overwrite) and changes the parameters."""
 
 
-def updates(parameters: list[Tensor], plan: OptimizerPlan) -> Update:
-    """torch.optim's SGD, Adam or AdamW, with clip_grad_norm_ before it when the plan says so."""
+def updates(parameters: list[Tensor], plan: OptimizerPlan, matrix_decay: float = 0.0) -> Update:
+    """torch.optim's SGD, Adam or AdamW, with clip_grad_norm_ before it when the plan says so.
+
+    `matrix_decay`, ≥ 0, is the weight decay of matrices and kernels alone: SGD's, added to their
+    gradients, or AdamW's, taken off them (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
     step = (_sgd if plan.name == "sgd" else _adam)(parameters, plan)
+    decayed = [p for p in parameters if p.ndim > 1] if matrix_decay else []
 
     @torch.no_grad()
     def update(gradients: list[Tensor]) -> None:
         if plan.clip_norm is not None:
             norm = total_norm(gradients)
             torch._foreach_mul_(gradients, (plan.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        if decayed and plan.name == "sgd":
+            chosen = [g for g, p in zip(gradients, parameters, strict=True) if p.ndim > 1]
+            torch._foreach_add_(chosen, decayed, alpha=matrix_decay)
+        elif decayed:
+            torch._foreach_mul_(decayed, 1.0 - plan.lr * matrix_decay)
         step(gradients)
 
     return update

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import IO, Any
 
@@ -46,6 +47,7 @@ from service.probing.randomness import signal_shares
 from service.probing.recorder import Observed
 from service.probing.summary import summed_up
 from service.probing.trace import Recording, first_lines, preserved, primary_output
+from service.probing.training import KINDS, scaled, split
 
 SETTLING = OptimizerPlan("adam", 1e-3)
 """Optimizer of the steps before a second look, when the request names none: Adam moves a
@@ -135,8 +137,12 @@ class Session:
         """Seeds × batches; `after_steps` optimizer steps are taken first, and taken back.
 
         Raises ChangeRefused when the changes cannot be made."""
-        if changes:
-            return self.changed(changes).measure(after_steps=after_steps)
+        edits, training = split(changes)
+        if edits:
+            return self.changed(edits).measure(_rest(changes), after_steps=after_steps)
+        if training.loss_scale != 1.0:
+            with self._loss_scaled(training.loss_scale):
+                return self.measure(after_steps=after_steps)
         observed = Observed(self.recording, self.layers)
         seeds, signal = [], {}
         try:
@@ -171,8 +177,9 @@ class Session:
 
     def trial(self, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
         """The short trainings. Raises ChangeRefused when the changes cannot be made."""
-        if changes:
-            return self.changed(changes).trial()
+        edits, training = split(changes)
+        if edits:
+            return self.changed(edits).trial(_rest(changes))
         try:
             return trial.run(
                 self,
@@ -182,6 +189,7 @@ class Session:
                 batch_size=self.batch_size,
                 dtype=self.dtype,
                 data=self.feed.data,
+                training=training,
             )
         finally:
             self.restore()
@@ -189,8 +197,9 @@ class Session:
     def export(self, file: IO[bytes], changes: tuple[Mapping[str, Any], ...] = ()) -> int:
         """Write the weights as a safetensors file; returns its size in bytes. Raises
         ChangeRefused when the changes cannot be made."""
-        if changes:
-            return self.changed(changes).export(file)
+        edits, _ = split(changes)
+        if edits:
+            return self.changed(edits).export(file)
         try:
             self.reset()
             state = self._state()
@@ -301,6 +310,15 @@ class Session:
         module, batch = self.recording.module, self.batch(0, 0)
         return signal_shares(module, self.layers, batch, self.batch_size, self.buffers)
 
+    @contextmanager
+    def _loss_scaled(self, scale: float) -> Iterator[None]:
+        loss = self.loss
+        self.loss = scaled(loss, scale)
+        try:
+            yield
+        finally:
+            self.loss = loss
+
     def _check_gradient(self, seed: Seed, batch: Batch) -> None:
         """On the first batch of the model as opened."""
         gradients = [record.total for record in seed.parameters.values()]
@@ -353,6 +371,11 @@ class Session:
                 f"requires_grad=False and measured as trainable ({names} …)"
             )
         return tuple(notes)
+
+
+def _rest(changes: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
+    """Those of the training alone."""
+    return tuple(change for change in changes if change.get("kind") in KINDS)
 
 
 def _from_spec(

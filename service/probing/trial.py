@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
@@ -44,6 +44,7 @@ from service.probing.batches import ClassTask, class_task, generator_for, stretc
 from service.probing.data import Data
 from service.probing.losses import Loss, Target
 from service.probing.optimizers import total_norm, updates
+from service.probing.training import PLANNED, Training
 
 CLASSES = 10
 """Classes of the task, where the model and its inputs have room for as many."""
@@ -154,6 +155,8 @@ class Course:
     """Longest run, ≥ 0."""
     seed: int
     """Root of all randomness."""
+    training: Training = PLANNED
+    """How each attempt differs from what its optimizer is usually told."""
 
 
 def run(
@@ -165,6 +168,7 @@ def run(
     batch_size: int,
     dtype: torch.dtype = torch.float32,
     data: Data | None = None,
+    training: Training = PLANNED,
 ) -> Trial:
     """Train `model` for at most plan.trial_steps at each rate and put it back.
 
@@ -177,8 +181,10 @@ def run(
             course = _given(model, plan, data, loss, batch_size)
         else:
             course = _course(model, plan, inputs, loss, batch_size=batch_size, dtype=dtype)
-        if plan.optimizer is not None:
-            runs = [_train(model, course, plan.optimizer)]
+        course = replace(course, training=training)
+        attempt = training.named(plan.optimizer)
+        if attempt is not None:
+            runs = [_train(model, course, attempt)]
         else:
             runs = [run for name in LADDERS for run in _climb(model, course, name)]
     finally:
@@ -378,7 +384,7 @@ def _steps(
     """Loss, total gradient norm and score of each batch, before it is learned from."""
     model.reset()
     parameters = list(model.parameters.values())
-    update = updates(parameters, attempt)
+    update = updates(parameters, course.training.of(attempt), course.training.weight_decay)
     generator = generator_for(course.seed, "trial", "batches")
     goal, first = course.goal, math.nan
     while True:

@@ -22,7 +22,7 @@ def page() -> str:
 
 def _section(remedy: Remedy) -> str:
     cures = ", ".join(f"`{code}`" for code in sorted(remedy.cures))
-    offered = f"Offered for: {cures}." if cures else "Always offered."
+    offered = f"Offered for: {cures}." if cures else "Tied to no finding."
     return f"## {remedy.kind}\n\n{getdoc(remedy)}\n\n{offered}\n"
 
 

@@ -176,7 +176,8 @@ def test_a_skip_adds_the_input_to_the_branch() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"kind": "clipping"}, "no edit of the model"),
+        ({"kind": "hope"}, "no edit of the model"),
+        ({"kind": "clipping"}, "max_norm is a number > 0"),
         ({"kind": "activation", "layers": ["fc9"], "activation": "ReLU"}, "no layer 'fc9'"),
         ({"kind": "activation", "layers": ["head"], "activation": "ReLU"}, "no activation"),
         ({"kind": "activation", "layers": ["fc1"], "activation": "Linear"}, "no activation of"),

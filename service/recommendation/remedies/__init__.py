@@ -6,8 +6,11 @@ from service.recommendation.remedies.activation import ReplaceActivation
 from service.recommendation.remedies.clipping import ClipGradients
 from service.recommendation.remedies.initializer import Reinitialize
 from service.recommendation.remedies.input_scaling import ScaleInput
+from service.recommendation.remedies.learning_rate import ChangeRate
+from service.recommendation.remedies.loss_scaling import ScaleLoss
 from service.recommendation.remedies.normalization import Normalize
 from service.recommendation.remedies.recurrent_cell import ReplaceCell
+from service.recommendation.remedies.regularization import DecayWeights
 from service.recommendation.remedies.residual import AddSkips
 from service.recommendation.remedy import Remedy
 
@@ -18,5 +21,8 @@ ALL_REMEDIES: tuple[Remedy, ...] = (
     ReplaceActivation(),
     AddSkips(),
     ReplaceCell(),
+    ChangeRate(),
+    DecayWeights(),
+    ScaleLoss(),
     ClipGradients(),
 )

@@ -15,6 +15,7 @@ from service.domain.measurements import Quantiles, Trial, TrialRun
 from service.domain.recommendations import Recommendation
 from service.domain.request import ALL_KINDS
 from service.recommendation import ALL_REMEDIES, recommend
+from service.recommendation.training_effects import effect
 from tests.unit.recommendation.remedy_cases import (
     cnn,
     diagnosis,
@@ -57,9 +58,15 @@ def of_kind(kind: str, offered: tuple[Recommendation, ...]) -> Recommendation:
     return found
 
 
+OF_THE_TRAINING = {"learning_rate", "regularization", "loss_scaling", "clipping"}
 SAME = "symmetric_initialization"
 VANISHING = diagnosis("vanishing_gradient")
 SYMMETRIC = diagnosis(SAME, layers=("fc1", "fc2", "fc3", "head"))
+
+RATE = Finding(
+    "extreme_update_ratio", Severity.WARNING, 0.9, (), "", "", {"optimizer": "sgd", "lr": 5.0}
+)
+EXTREME = Diagnosis(Verdict.AT_RISK, 0.9, "static", "", (RATE,))
 
 MUST_OFFER: list[tuple[str, Spec, Diagnosis, list[str]]] = [
     ("default relu", mlp(20, "ReLU"), VANISHING, ["initializer", "normalization", "residual"]),
@@ -94,6 +101,10 @@ MUST_OFFER: list[tuple[str, Spec, Diagnosis, list[str]]] = [
         "initializer", "recurrent_cell",
     ]),
     ("lstm", recurrent("LSTM"), diagnosis("fading_memory", layers=("rnn",)), ["initializer"]),
+    ("float16", mlp(2, "ReLU", kaiming("relu")), diagnosis("half_precision_underflow"), [
+        "loss_scaling",
+    ]),
+    ("extreme rate", mlp(2, "ReLU", kaiming("relu")), EXTREME, ["learning_rate"]),
     ("residual", repeated(8), diagnosis("exploding_gradient"), ["initializer", "normalization"]),
 ]  # fmt: skip
 
@@ -104,7 +115,8 @@ def test_must_offer(what: str, spec: Spec, found: Diagnosis, kinds: list[str]) -
     assert [r.kind for r in offered] == [*kinds, "clipping"]
     assert [r.id for r in offered] == [f"r{n}" for n in range(1, len(offered) + 1)]
     for r in offered[:-1]:
-        assert all((r.layers or r.kind == "input_scaling", r.resolves, r.change, r.why, r.patch))
+        assert all((r.resolves, r.change, r.why, r.code))
+        assert (r.patch is None) == (r.kind in OF_THE_TRAINING)
         assert r.effect is None
         assert set(r.resolves) <= {f.code for f in found.findings}
 
@@ -404,3 +416,66 @@ def test_a_head_alone() -> None:
     offered = advice(spec, diagnosis("initial_loss_off"))
     assert [r.kind for r in offered] == ["initializer", "clipping"]
     assert offered[0].title == "Initialize only with kaiming_normal_ (gain 1)"
+
+
+def run_of(
+    optimizer: str, lr: float, *, learned: bool, norms: tuple[float, ...], last: float = 2.0
+) -> TrialRun:
+    losses = tuple(2.3 + (last - 2.3) * step / 49 for step in range(50))
+    return TrialRun(optimizer, lr, losses, norms, None, learned, 0.5 if learned else 0.0)
+
+
+SPIKY = (1.0,) * 40 + (9.0,) + (1.0,) * 9
+CALM = (1.0,) * 50
+UNTRAINABLE = diagnosis("untrainable")
+
+
+def rate_of(trial: Trial, found: Diagnosis = UNTRAINABLE) -> list[float]:
+    offered = advice(mlp(2, "ReLU"), found, trial=trial, allowed=("learning_rate",))
+    return [r.change["lr"] for r in offered]
+
+
+def test_another_rate_for_the_one_that_was_named() -> None:
+    blown = run_of("sgd", 5.0, learned=False, norms=CALM, last=50.0)
+    stuck = run_of("sgd", 1e-6, learned=False, norms=CALM, last=2.3)
+    learned = run_of("sgd", 0.1, learned=True, norms=CALM)
+    assert rate_of(Trial("gaussian_classes", 50, (blown,))) == [0.5]
+    assert rate_of(Trial("gaussian_classes", 50, (stuck,))) == [1e-5]
+    assert rate_of(Trial("gaussian_classes", 50, (learned,))) == []
+    assert rate_of(Trial("gaussian_classes", 50, (blown, stuck))) == []  # none was named
+    assert rate_of(Trial("gaussian_classes", 50, (blown,)), diagnosis()) == []
+
+
+def test_weight_decay_only_where_the_training_spikes() -> None:
+    for norms, learned, kinds in (
+        (SPIKY, True, ["regularization"]),
+        (CALM, True, []),
+        (SPIKY, False, []),
+    ):
+        trial = Trial("gaussian_classes", 50, (run_of("sgd", 0.1, learned=learned, norms=norms),))
+        offered = advice(mlp(2, "ReLU"), UNTRAINABLE, trial=trial, allowed=("regularization",))
+        assert [r.kind for r in offered] == kinds
+        assert all(r.resolves == () for r in offered)
+
+
+def test_loss_scale_is_a_power_of_two_with_headroom() -> None:
+    found = diagnosis("half_precision_underflow")
+    (one,) = advice(mlp(2, "ReLU"), found, allowed=("loss_scaling",))
+    scale, largest = one.change["loss_scale"], one.change["largest_gradient"]
+    assert math.log2(scale).is_integer()
+    assert 65504.0 / 16.0 < scale * largest <= 65504.0 / 8.0
+
+
+def test_effects_of_trainings() -> None:
+    def trial(*, learned: bool, norms: tuple[float, ...]) -> Trial:
+        return Trial("gaussian_classes", 50, (run_of("sgd", 0.1, learned=learned, norms=norms),))
+
+    spiky, calm = trial(learned=True, norms=SPIKY), trial(learned=True, norms=CALM)
+    failed = trial(learned=False, norms=CALM)
+    assert effect(spiky, calm, ()).verified
+    assert not effect(calm, spiky, ()).verified
+    assert not effect(calm, calm, ()).verified
+    assert not effect(spiky, failed, ()).verified  # calm because it learns nothing
+    better = effect(failed, spiky, ("untrainable",))
+    assert better.verified
+    assert better.resolved == ("untrainable",)
