@@ -10,6 +10,9 @@ from service.domain.errors import Fault, InvalidRequest
 
 MAX_DEPTH = 64
 """Levels of arrays and objects; a spec needs four per nested group."""
+MAX_VALUES = 200_000
+"""Values in all; the largest network that is accepted needs some 160,000. Beyond, reading them
+would hold up every other call for seconds."""
 MAX_INTEGER = 2**63 - 1
 """What torch's int64 sizes and seeds can hold."""
 
@@ -41,9 +44,13 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _faults(document: dict[str, Any]) -> list[Fault]:
     """Everything in the document that no later part could hold; walks without recursion."""
-    faults = []
+    faults: list[Fault] = []
     waiting: list[tuple[tuple[int | str, ...], Any]] = [((), document)]
+    seen = 0
     while waiting:
+        seen += 1
+        if seen + len(waiting) > MAX_VALUES:
+            return [Fault("", f"the body has more than {MAX_VALUES:,} values")]
         path, value = waiting.pop()
         if complaint := _complaint(value, len(path)):
             faults.append(Fault(pointer(path), complaint))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import anyio.from_thread
 import anyio.to_thread
@@ -59,8 +59,10 @@ class Reader:
         UnsupportedMediaType, and what the engine does."""
         match self._media_type():
             case "application/json":
-                body = parse_json(await self._json_body())
-                return (await self._submit(read_analysis(body), key)).analysis
+                # In a thread: a large spec takes seconds, and others wait meanwhile.
+                body = await self._json_body()
+                request = await anyio.to_thread.run_sync(_read, body)
+                return (await self._submit(request, key)).analysis
             case "multipart/form-data":
                 async with self._form() as form:
                     return await self._submit_form(form, key)
@@ -97,7 +99,8 @@ class Reader:
 
     async def _submit_form(self, form: FormData, key: str | None) -> Analysis:
         _check_parts(form)
-        request = _without_files(parse_json(await self._request_part(form)), form)
+        part = await self._request_part(form)
+        request = await anyio.to_thread.run_sync(_without_files, part, form)
         stored: list[Artifact] = []
         try:
             submitted = await self._submit_stored(request, form, stored, key)
@@ -212,8 +215,13 @@ def _check_parts(form: FormData) -> None:
         raise refuse(faults)
 
 
-def _without_files(body: dict[str, Any], form: FormData) -> AnalysisRequest:
+def _read(body: bytes) -> AnalysisRequest:
+    return read_analysis(parse_json(body))
+
+
+def _without_files(part: bytes | str, form: FormData) -> AnalysisRequest:
     """What the part `request` says; what comes as a file is still to be filled in."""
+    body = parse_json(part)
     twice = "given both in request and as a file"
     if _file(form, "model") is None:
         request = read_analysis(body)

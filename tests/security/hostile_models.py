@@ -131,11 +131,10 @@ class HoardsSlowly(Hostile):
         return x * self.weight + len(text)
 
 
-class WritesPastTheEnd(Hostile):
+class ReadsPastTheEnd(Hostile):
     def forward(self, x: Tensor) -> Tensor:
-        far = torch.full([1, 4], 1 << 40, dtype=torch.int64)
-        sparse: Tensor = torch._sparse_coo_tensor_unsafe(far, torch.ones(4), [4])
-        return x * self.weight + sparse.to_dense()
+        far: Tensor = torch.ops.aten._reshape_alias(x, [1 << 20], [1 << 20])
+        return x * self.weight + far.sum()
 
 
 class CutsTheGradient(Hostile):
