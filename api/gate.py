@@ -14,13 +14,25 @@ DEFAULT_WAIT = 300
 """Seconds a gate waits when the caller does not say."""
 
 
+def reason_to_refuse(analysis: Analysis) -> str | None:
+    """The code of the refusal; None: finished and passed."""
+    if not analysis.status.final:
+        return "not_finished"
+    if analysis.status is not Status.SUCCEEDED or analysis.report is None:
+        return "analysis_failed"
+    return None if analysis.passed else "gate_failed"
+
+
 def refusal(analysis: Analysis, address: str) -> Response | None:
     """Why the gate stays shut; None: finished and passed."""
-    if not analysis.status.final:
-        return respond(_not_finished(analysis, address), {"Location": address})
-    if analysis.status is not Status.SUCCEEDED or analysis.report is None:
-        return respond(_failed(analysis, address))
-    return None if analysis.passed else respond(_not_passed(analysis, address))
+    match reason_to_refuse(analysis):
+        case "not_finished":
+            return respond(_not_finished(analysis, address), {"Location": address})
+        case "analysis_failed":
+            return respond(_failed(analysis, address))
+        case "gate_failed":
+            return respond(_not_passed(analysis, address))
+    return None
 
 
 def _not_finished(analysis: Analysis, address: str) -> GateNotFinished:

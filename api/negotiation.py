@@ -8,7 +8,7 @@ from api.error_handlers import NotAcceptable
 
 JSON = "application/json"
 CSV = "text/csv"
-LATER = ("application/sarif+json", "application/junit+xml", "text/markdown", "text/html")
+LATER = ("text/html",)
 """Forms that are not yet supported."""
 
 

@@ -10,8 +10,10 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import AnalysisId, EngineDep, ReaderDep
-from api.error_handlers import InvalidParameter
-from api.gate import DEFAULT_WAIT, refusal
+from api.error_handlers import STATUS, InvalidParameter
+from api.formats import FORMS
+from api.formats.examples import form_examples
+from api.gate import DEFAULT_WAIT, reason_to_refuse, refusal
 from api.layers_csv import layers_csv
 from api.negotiation import CSV, JSON, negotiate
 from api.openapi import analysis_body, problems
@@ -27,7 +29,11 @@ router = APIRouter(prefix="/v1/analyses", tags=["analyses"])
 RETRY_AFTER = "1"
 """Seconds after which a caller should ask again for an analysis that goes on."""
 GATE = ("gate_failed", "analysis_failed", "not_finished")
-FINISHED = {"model": AnalysisOut, "description": "Final: succeeded, failed or cancelled."}
+FINISHED = {
+    "model": AnalysisOut,
+    "description": "Final: succeeded, failed or cancelled.",
+    "content": form_examples(),
+}
 UNDER_WAY = {
     "model": AnalysisOut,
     "description": "Queued or running.",
@@ -91,13 +97,14 @@ async def submit_analysis(
     Send JSON (an architecture spec, or the id of an artifact uploaded before), or a form with the
     model file and, optionally, a file of real samples in `data` and everything else as JSON in
     `request`: `-F model=@net.pt -F data=@batch.npz`. With `?gate=true` the HTTP status alone tells
-    whether the model passed: `curl --fail-with-body` is then a CI step."""
-    negotiate(request, JSON)
+    whether the model passed: `curl --fail-with-body` is then a CI step. `Accept` names the form of
+    the answer: JSON, SARIF, JUnit XML or Markdown; an analysis that goes on is told in JSON."""
+    media_type = negotiate(request, JSON, *FORMS)
     if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
         raise InvalidParameter("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
     preferred_wait(prefer)
     analysis = await reader.submit(idempotency_key)
-    return await _held(request, engine, analysis, query, prefer)
+    return await _held(request, engine, analysis, query, prefer, media_type)
 
 
 @router.get(
@@ -116,11 +123,12 @@ async def read_analysis(
     engine: EngineDep,
     prefer: PreferHeader = None,
 ) -> Response:
-    """Where an analysis stands and, once it succeeded, the whole diagnosis."""
-    negotiate(request, JSON)
+    """Where an analysis stands and, once it succeeded, the whole diagnosis; by `Accept` in JSON,
+    SARIF, JUnit XML or Markdown."""
+    media_type = negotiate(request, JSON, *FORMS)
     preferred_wait(prefer)
     analysis = await run_in_threadpool(engine.get, analysis_id)
-    return await _held(request, engine, analysis, query, prefer)
+    return await _held(request, engine, analysis, query, prefer, media_type)
 
 
 @router.get(
@@ -184,7 +192,12 @@ def list_layers(request: Request, analysis_id: AnalysisId, engine: EngineDep) ->
 
 
 async def _held(
-    request: Request, engine: Engine, analysis: Analysis, query: HoldQuery, prefer: str | None
+    request: Request,
+    engine: Engine,
+    analysis: Analysis,
+    query: HoldQuery,
+    prefer: str | None,
+    media_type: str,
 ) -> Response:
     """The answer once the analysis is final or the caller waited long enough."""
     preferred = preferred_wait(prefer) if query.wait is None else None
@@ -192,7 +205,12 @@ async def _held(
     seconds = asked if asked is not None else DEFAULT_WAIT if query.gate else 0
     analysis = await wait_until_final(engine, analysis, seconds, request)
     address = str(request.url_for("read_analysis", analysis_id=analysis.id))
-    answer = (refusal(analysis, address) if query.gate else None) or _answer(analysis, address)
+    if media_type in FORMS and analysis.status.final:
+        answer = _in_form(analysis, address, query, media_type)
+    else:
+        refused = refusal(analysis, address) if query.gate else None
+        answer = refused or _answer(analysis, address)
+    answer.headers["Vary"] = "Accept"
     if analysis.status.final and not await request.is_disconnected():
         answer.background = BackgroundTask(engine.answered, analysis)  # once it is sent
     if preferred is not None:
@@ -206,6 +224,18 @@ def _answer(analysis: Analysis, address: str) -> Response:
         return Response(body, media_type=JSON, headers={"Content-Location": address})
     headers = {"Location": address, "Retry-After": RETRY_AFTER}
     return Response(body, status_code=202, media_type=JSON, headers=headers)
+
+
+def _in_form(analysis: Analysis, address: str, query: HoldQuery, media_type: str) -> Response:
+    """The gate's status with the form that was asked for: it says why, too."""
+    body = FORMS[media_type](analysis, address, query.path)
+    code = reason_to_refuse(analysis) if query.gate else None
+    return Response(
+        body,
+        status_code=STATUS[code] if code else 200,
+        media_type=media_type,
+        headers={"Content-Location": address},
+    )
 
 
 def _labels(pairs: list[str]) -> dict[str, str] | None:

@@ -16,7 +16,18 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class HoldQuery(Query):
+ModelPath = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class FormQuery(Query):
+    """What a form says besides the analysis."""
+
+    path: ModelPath | None = None
+    """Where the file of the model is in the caller's repository, for SARIF, JUnit and Markdown;
+    default: model.json or model.pt."""
+
+
+class HoldQuery(FormQuery):
     """How long to hold the call, and whether to act as a gate."""
 
     wait: float | None = Field(default=None, ge=0, le=300, allow_inf_nan=False)

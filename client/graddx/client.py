@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from graddx.catalog import Catalog
-from graddx.errors import AnalysisCancelled, AnalysisFailed, InvalidInput, NotFinished
+from graddx.errors import (
+    AnalysisCancelled,
+    AnalysisFailed,
+    AnalysisUnfinished,
+    InvalidInput,
+    NotFinished,
+    Problem,
+)
 from graddx.export import export, is_module
 from graddx.model_source import Submission, read_model
 from graddx.reading import read, read_analysis, read_list, read_page
@@ -37,6 +44,8 @@ WATCHED_HOLD_SECONDS = 1.0
 """The same when somebody watches the progress."""
 WAIT_PATIENCE = 2
 """Waiting repeats its calls twice as often: a server that restarts is waited for (some 30 s)."""
+
+MARKDOWN = "text/markdown"
 
 Json = Mapping[str, Any]
 Progress = Callable[[Analysis], None]
@@ -204,6 +213,20 @@ class Client:
         answer = self._transport.call("GET", f"{_analysis(analysis_id)}/layers")
         return read(answer, _Layers).layers
 
+    def sarif(self, analysis_id: str, path: str | None = None) -> str:
+        """The findings as SARIF 2.1.0. `path`: where the model's file is in the repository. Raises
+        AnalysisUnfinished."""
+        return self._form(f"{_analysis(analysis_id)}/sarif", path)
+
+    def junit(self, analysis_id: str, path: str | None = None) -> str:
+        """Every detector as a test case of JUnit XML; as `sarif`."""
+        return self._form(f"{_analysis(analysis_id)}/junit", path)
+
+    def markdown(self, analysis_id: str, path: str | None = None) -> str:
+        """A finished analysis for a comment or a page; as `sarif`. Given once where the request
+        retains nothing, as `get`."""
+        return self._form(_analysis(analysis_id), path, MARKDOWN)
+
     def prescription_spec(self, analysis_id: str) -> dict[str, Any]:
         """The repaired spec, expanded: it can be analyzed as it is, or with `weights` the repaired
         weights. Raises NoPrescription, AnalysisUnfinished, as do the next three."""
@@ -268,6 +291,14 @@ class Client:
     def catalog(self) -> Catalog:
         """Everything the server can find, advise and build."""
         return read(self._transport.call("GET", "/v1/catalog"), Catalog)
+
+    def _form(self, where: str, path: str | None, accept: str | None = None) -> str:
+        params = {"path": path} if path else None
+        answer = self._transport.call("GET", where, params=params, accept=accept)
+        if answer.status_code == 202:
+            told = Problem(409, "analysis_unfinished", "Analysis not finished", "it goes on")
+            raise AnalysisUnfinished(told)
+        return answer.text
 
     def close(self) -> None:
         """Close the connections."""

@@ -56,21 +56,22 @@ class Transport:
         body: Any = None,
         file: Path | None = None,
         into: Path | None = None,
+        accept: str | None = None,
         hold: float = 0.0,
         patience: int = 1,
         until: float = math.inf,
     ) -> httpx2.Response:
         """The answer, when it is a success.
 
-        `body` is sent as JSON, `file` streamed; what comes back is streamed `into` a file, where
-        one is given. The server may hold the call for `hold` seconds;
+        `body` is sent as JSON, `file` streamed; what comes back, in the media type `accept`, is
+        streamed `into` a file, where one is given. The server may hold the call for `hold` seconds;
         `patience` multiplies the repetitions, of which none begins after `until` (a monotonic
         time). Raises ApiError, ConnectionFailed, InvalidInput."""
         content = None if body is None else _json(body)
         url = f"{self.url}{path}"
         for pause in Retries(self._retries.times * patience).pauses():
             try:
-                response = self._once(method, url, params, content, file, into, hold)
+                response = self._once(method, url, params, content, file, into, accept, hold)
             except httpx2.TransportError as error:
                 failure: GraddxError = ConnectionFailed(self.url, _reason(error))
                 failure.__cause__ = error
@@ -95,11 +96,14 @@ class Transport:
         content: bytes | None,
         file: Path | None,
         into: Path | None,
+        accept: str | None,
         hold: float,
     ) -> httpx2.Response:
         with ExitStack() as opened:
             stream = opened.enter_context(file.open("rb")) if file else None
             kind = "application/octet-stream" if file else "application/json"
+            headers = {"Content-Type": kind} if stream or content else {}
+            headers |= {"Accept": accept} if accept else {}
             timeout = httpx2.Timeout(
                 self._timeout,
                 connect=min(self._timeout, CONNECT_SECONDS),
@@ -111,7 +115,7 @@ class Transport:
                     url,
                     params=params,
                     content=stream or content,
-                    headers={"Content-Type": kind} if stream or content else None,
+                    headers=headers,
                     timeout=timeout,
                 )
             )

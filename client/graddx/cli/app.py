@@ -15,8 +15,9 @@ from rich.console import Console
 from graddx import __version__
 from graddx.cli import exit_codes
 from graddx.cli.apply import chosen, id_of, take
-from graddx.cli.check import Check, Form, ask, result_stream, show
+from graddx.cli.check import Check, Form, ask, checked_form, result_stream, show
 from graddx.cli.complaint import complain
+from graddx.cli.formats.summary import append_summary
 from graddx.cli.options import INPUT_FORM, read_labels, read_probe
 from graddx.cli.settings import find_settings, read_settings
 from graddx.client import API_KEY_VARIABLE, DEFAULT_URL, DEFAULT_WAIT, Client
@@ -133,9 +134,11 @@ def check(
 ) -> None:
     """Will MODEL train as it stands? The exit code says so, stdout why.
 
-    Defaults, and findings to ignore, can stand in graddx.toml, here or in a folder above."""
+    Defaults, and findings to ignore, can stand in graddx.toml, here or in a folder above. On GitHub
+    the job's summary ($GITHUB_STEP_SUMMARY) gets the result as Markdown, whatever the format."""
     stderr = Console(stderr=True, highlight=False)
     try:
+        form = checked_form(form)
         settings = read_settings(find_settings(Path.cwd()))
         url = url or settings.url or DEFAULT_URL
         asked = Check(
@@ -151,7 +154,8 @@ def check(
         )
         with result_stream(output) as out, Client(url, api_key) as client:
             analysis = ask(client, asked, stderr)
-            show(analysis, form, out, model.name, client.address(analysis.id))
+            show(client, analysis, form, out, model)
+            append_summary(client, analysis.id, model, stderr)
     except GraddxError as error:
         complain(stderr, error, url or DEFAULT_URL)
         raise typer.Exit(exit_codes.of_error(error)) from error

@@ -14,14 +14,17 @@ from typing import Any, Literal, TextIO
 
 from rich.console import Console
 
+from graddx.cli.formats.github import github
+from graddx.cli.formats.gitlab import gitlab
+from graddx.cli.formats.place import told_path
 from graddx.cli.human import print_diagnosis, print_failure
 from graddx.cli.progress import doing, progress
 from graddx.cli.settings import IgnoreRule
 from graddx.client import Client
-from graddx.errors import AnalysisFailed, InvalidInput
+from graddx.errors import AnalysisFailed, AnalysisNotFound, InvalidInput
 from graddx.results import Analysis
 
-Form = Literal["human", "json"]
+Form = Literal["human", "json", "github", "gitlab", "sarif", "junit", "markdown", "html"]
 
 FILE_WIDTH = 100
 """Columns of the human form in a file."""
@@ -72,10 +75,21 @@ def ask(client: Client, check: Check, stderr: Console) -> Analysis:
             return failed.analysis
 
 
-def show(analysis: Analysis, form: Form, out: TextIO, name: str, address: str) -> None:
-    """Write the result, in one of the forms. Raises InvalidInput when it cannot be written."""
+def checked_form(form: Form) -> Form:
+    """The same. Raises InvalidInput for one that is not built."""
+    if form == "html":
+        raise InvalidInput(
+            "--format html is not yet supported; markdown is the nearest, json has everything"
+        )
+    return form
+
+
+def show(client: Client, analysis: Analysis, form: Form, out: TextIO, model: Path) -> None:
+    """Write the result, in one of the forms. Raises InvalidInput when it cannot be written,
+    ApiError and ConnectionFailed when the server does not give it."""
+    text = _in_form(client, analysis, form, out, model)
     try:
-        out.write(_json(analysis) if form == "json" else _human(analysis, out, name, address))
+        out.write(text)
         out.flush()
     except BrokenPipeError:
         # `graddx check … | head`: the exit code is still the answer. Python flushes once more
@@ -98,6 +112,32 @@ def result_stream(path: Path | None) -> Iterator[TextIO]:
         raise InvalidInput(f"--output {path}: {error.strerror}") from error
     with file:
         yield file
+
+
+def _in_form(client: Client, analysis: Analysis, form: Form, out: TextIO, model: Path) -> str:
+    match form:
+        case "json":
+            return _json(analysis)
+        case "github":
+            return github(analysis, model)
+        case "gitlab":
+            return gitlab(analysis, model)
+        case "sarif" | "junit" | "markdown":
+            return _written_by_the_server(client, analysis.id, form, told_path(model))
+    return _human(analysis, out, model.name, client.address(analysis.id))
+
+
+def _written_by_the_server(
+    client: Client, analysis_id: str, form: Literal["sarif", "junit", "markdown"], path: str
+) -> str:
+    written = {"sarif": client.sarif, "junit": client.junit, "markdown": client.markdown}
+    try:
+        return written[form](analysis_id, path)
+    except AnalysisNotFound as error:
+        raise InvalidInput(
+            f"--format {form} is written by the server, which keeps nothing of this analysis "
+            "(`retain` of the request); take human, json, github or gitlab"
+        ) from error
 
 
 def _json(analysis: Analysis) -> str:
