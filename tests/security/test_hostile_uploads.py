@@ -231,6 +231,21 @@ def test_a_bad_file_is_refused_at_once(filtered: Server, good: bytes, name: str)
         assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
         assert_right(filtered, good)
     assert not Path("/tmp/graddx-slipped").exists()
+    assert not Path("/tmp/loot").exists()
+
+
+@pytest.mark.parametrize("name", [name for name, (_, code) in FILES.items() if "rejected" in code])
+def test_a_bad_file_fails_alone_behind_the_seal(unfiltered: Server, good: bytes, name: str) -> None:
+    make, _ = FILES[name]
+    with unfiltered.watched():
+        answer = unfiltered.post(make(good))
+        if answer.status_code == 422:  # exported programs are not loaded at all
+            assert answer.json()["code"] == "invalid_request"
+        else:
+            assert answer.json()["error"]["code"] == "model_raised", answer.text
+        assert_right(unfiltered, good)
+    assert not Path("/tmp/loot").exists()
+    assert not Path("/tmp/graddx-slipped").exists()
 
 
 def linear(**args: Any) -> dict[str, Any]:
