@@ -42,6 +42,7 @@ from service.probing.loaders.loaded import LoadedModel, loaded
 from service.probing.losses import Loss
 from service.probing.optimizers import updates
 from service.probing.pilot import micro_batch
+from service.probing.pretraining import Pretraining, asked, pretrain
 from service.probing.probe import Batch, Seed, choose_loss, gradients_of
 from service.probing.randomness import signal_shares
 from service.probing.recorder import Observed
@@ -52,6 +53,14 @@ from service.probing.training import KINDS, scaled, split
 SETTLING = OptimizerPlan("adam", 1e-3)
 """Optimizer of the steps before a second look, when the request names none: Adam moves a
 zero-initialised branch by its rate whatever the gradient's scale."""
+
+
+PRETRAINING_BATCHES = -1000
+"""Numbers of the batches that pre-training sees, from here down: none that is measured."""
+
+
+PRETRAINING_SHARE = 0.1
+"""Of budget_seconds: what pre-training of one initialization may take."""
 
 
 class Session:
@@ -87,6 +96,8 @@ class Session:
         self.batch_norms = batch_normalizations(self.recording.module.graph, self.layers)
         self.inputs = () if data is None else self._input_statistics(data)
         self.gradient_check: GradientCheck | None = None
+        self.pretraining: Pretraining | None = None
+        self._pretrained: dict[int, dict[str, Tensor]] = {}
 
     @classmethod
     def open(
@@ -221,8 +232,12 @@ class Session:
     def _edited(self, changes: tuple[Mapping[str, Any], ...]) -> Session:
         fitted = Fitted(self.plan, self.batch_size, ())
         try:
-            model = edited(self.model, self.recording, self.layers, changes)
-            return Session(model, self.plan, data=self.feed.data, fitted=fitted)
+            edits = tuple(change for change in changes if change.get("kind") != "pretraining")
+            model = edited(self.model, self.recording, self.layers, edits)
+            session = Session(model, self.plan, data=self.feed.data, fitted=fitted)
+            session.pretraining = asked(changes)
+            session.reset()
+            return session
         except (ModelRaised, NotDifferentiable, Untraceable) as error:
             raise ChangeRefused(f"the model as changed does not run: {error.detail}") from error
         except (TypeError, ValueError, RuntimeError) as error:
@@ -267,11 +282,25 @@ class Session:
         """Seed 0 is the model as opened, unless a change draws it anew; others are fresh
         initializations, where there are any."""
         self.restore()
-        if self.model.fresh is None or (seed == 0 and not self.model.redrawn):
-            return
-        torch.manual_seed(self.plan.seed + seed)
-        for name, value in self.model.fresh().items():
+        if self.model.fresh is not None and (seed or self.model.redrawn):
+            torch.manual_seed(self.plan.seed + seed)
+            for name, value in self.model.fresh().items():
+                self.model.parameters[name].copy_(value)
+        for name, value in self._pretrain(seed).items():
             self.model.parameters[name].copy_(value)
+
+    def _pretrain(self, seed: int) -> dict[str, Tensor]:
+        """Values by name, found once for each seed; none without pre-training."""
+        if self.pretraining is not None and seed not in self._pretrained:
+            self._pretrained[seed] = pretrain(
+                self.recording,
+                self.layers,
+                self.pretraining,
+                lambda step: self.feed.inputs(self.batch_size, seed, PRETRAINING_BATCHES - step),
+                self.plan.seed + seed,
+                self.plan.budget_seconds * PRETRAINING_SHARE,
+            )
+        return self._pretrained.get(seed, {})
 
     def _settle(self, seed: int, steps: int) -> None:
         """Optimizer steps on batches that are not measured."""

@@ -28,7 +28,7 @@ def recommend(
     """
     if not measurements.layers:
         return ()
-    case = Case(diagnosis, measurements, architecture, batch_size, trial)
+    case = Case(diagnosis, measurements, architecture, batch_size, trial, allowed_changes)
     proposed = (
         recommendation
         for remedy in ALL_REMEDIES

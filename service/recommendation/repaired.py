@@ -117,6 +117,11 @@ def _normalize_input(editing: Editing, _called: Called, change: Change) -> dict[
     return {INPUT_NORM: name}
 
 
+def _keep(_editing: Editing, _called: Called, _change: Change) -> dict[str, str]:
+    """The spec stays as it is: the weights carry the change."""
+    return {}
+
+
 _SAID: dict[str, Callable[[Editing, Called, Change], dict[str, str]]] = {
     "initializer": _initialize,
     "normalization": _normalize,
@@ -124,6 +129,7 @@ _SAID: dict[str, Callable[[Editing, Called, Change], dict[str, str]]] = {
     "residual": _add_skips,
     "recurrent_cell": _exchange_cells,
     "input_scaling": _normalize_input,
+    "pretraining": _keep,
 }
 """How each kind of change is said; each returns the modules it adds to the graph, by the layers
 they are in the spec."""

@@ -138,6 +138,24 @@ def test_code_of_another_cell(kind: str, new: str) -> None:
     }
 
 
+def test_code_that_pre_trains() -> None:
+    spec = mlp(4, "Tanh")
+    (one,) = recommend(
+        VANISHING,
+        session(spec).measure(),
+        architecture=resolve(spec),
+        batch_size=64,
+        allowed_changes=("pretraining",),
+    )
+    torch.manual_seed(0)
+    model = plain(spec)
+    x = torch.randn(200, 64)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    exec(compile(one.code, "r1", "exec"), {"model": model, "nn": nn, "x": x})
+    for name, p in model.named_parameters():
+        assert torch.equal(p, before[name]) == name.startswith("head")
+
+
 def test_code_that_standardizes() -> None:
     found = diagnosis("unscaled_input")
     spread = replace(found.findings[0], evidence={"kind": "spread", "input": 0})

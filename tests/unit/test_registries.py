@@ -17,8 +17,9 @@ from tests.unit.recommendation.test_recommend import MUST_OFFER
 
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
-ALWAYS_OFFERED = {remedy.kind for remedy in ALL_REMEDIES if not remedy.cures}
-"""These need no case of a model that calls for them."""
+ALWAYS_OFFERED = {remedy.kind for remedy in ALL_REMEDIES if not remedy.cures} | {"pretraining"}
+"""These need no case of a model that calls for them; pretraining is offered only where the
+activation has to stay."""
 
 
 def modules(of: object) -> set[str]:

@@ -9,6 +9,7 @@ from service.recommendation.remedies.input_scaling import ScaleInput
 from service.recommendation.remedies.learning_rate import ChangeRate
 from service.recommendation.remedies.loss_scaling import ScaleLoss
 from service.recommendation.remedies.normalization import Normalize
+from service.recommendation.remedies.pretraining import PretrainLayers
 from service.recommendation.remedies.recurrent_cell import ReplaceCell
 from service.recommendation.remedies.regularization import DecayWeights
 from service.recommendation.remedies.residual import AddSkips
@@ -21,6 +22,7 @@ ALL_REMEDIES: tuple[Remedy, ...] = (
     ReplaceActivation(),
     AddSkips(),
     ReplaceCell(),
+    PretrainLayers(),
     ChangeRate(),
     DecayWeights(),
     ScaleLoss(),

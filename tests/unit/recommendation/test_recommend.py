@@ -466,6 +466,17 @@ def test_loss_scale_is_a_power_of_two_with_headroom() -> None:
     assert 65504.0 / 16.0 < scale * largest <= 65504.0 / 8.0
 
 
+def test_pretraining_where_the_activation_has_to_stay() -> None:
+    spec = mlp(8, "Sigmoid")
+    offered = advice(spec, VANISHING, allowed=("pretraining",))
+    assert [r.kind for r in offered] == ["pretraining"]
+    assert offered[0].layers == tuple(f"fc{n}" for n in range(1, 9))
+    assert "('fc1', 'act1')" in offered[0].code
+    assert advice(spec, VANISHING, allowed=("pretraining", "activation"))[-1].kind == "activation"
+    assert advice(mlp(8, "ReLU"), VANISHING, allowed=("pretraining",)) == ()
+    assert advice(spec, diagnosis(), allowed=("pretraining",)) == ()
+
+
 def test_effects_of_trainings() -> None:
     def trial(*, learned: bool, norms: tuple[float, ...]) -> Trial:
         return Trial("gaussian_classes", 50, (run_of("sgd", 0.1, learned=learned, norms=norms),))
