@@ -19,13 +19,15 @@ from api.schemas.problems import (
     Problem,
 )
 from api.schemas.requests import AnalysisIn, AnalysisOptions
+from api.schemas.responses import ProgressOut
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 """Requests anyone can post; shown in /docs."""
 _GATE: dict[int, type[Problem]] = {417: GateFailed, 502: GateAnalysisFailed, 504: GateNotFinished}
-_COMPONENTS: tuple[type[Problem | AnalysisOptions], ...] = (
+_COMPONENTS: tuple[type[Problem | AnalysisOptions | ProgressOut], ...] = (
     AnalysisIn,
     AnalysisOptions,
+    ProgressOut,
     Problem,
     *_GATE.values(),
 )

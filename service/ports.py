@@ -108,6 +108,9 @@ class AnalysisRepository(Protocol):
     def get(self, analysis_id: str) -> Analysis:
         """The analysis with its report, if any. Raises AnalysisNotFound."""
 
+    def head(self, analysis_id: str) -> Analysis:
+        """The analysis without its report. Raises AnalysisNotFound."""
+
     def status(self, analysis_id: str) -> Status:
         """Only the status (cheap: waiting callers ask often). Raises AnalysisNotFound."""
 

@@ -102,6 +102,9 @@ class Engine(Protocol):
     def get(self, analysis_id: str) -> Analysis:
         """With report and queue position. Raises AnalysisNotFound."""
 
+    def head(self, analysis_id: str) -> Analysis:
+        """Without its report. Raises AnalysisNotFound."""
+
     def status(self, analysis_id: str) -> Status:
         """Cheap. Raises AnalysisNotFound."""
 
@@ -280,6 +283,10 @@ class UseCases:
             # A worker does so too, but may be a moment late, or dead.
             self._artifacts.discard()
         return analysis
+
+    def head(self, analysis_id: str) -> Analysis:
+        """Without its report. Raises AnalysisNotFound."""
+        return self._analyses.head(analysis_id)
 
     def status(self, analysis_id: str) -> Status:
         """Cheap. Raises AnalysisNotFound."""

@@ -250,7 +250,7 @@ class ActivationOut(Out):
     nonfinite_count: int
     """NaN and infinite elements."""
     signal_share: Number
-    """What the model's own randomness (dropout, noise) leaves of the signal: correlation over
+    """What the model's own random masks (dropout) leave of the signal: correlation over
     samples of the same batch passed twice, 0 … 1; null for a model without any."""
 
 
@@ -426,6 +426,23 @@ class AnalysesOut(Out):
     items: tuple[AnalysisHeadOut, ...]
     next_cursor: str | None
     """For `cursor`; null on the last page."""
+
+
+class ProgressOut(Out):
+    """`data` of an event."""
+
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    """Where it stands."""
+    stage: str | None
+    """What a running analysis is doing: load, probe, diagnose, trial, recommend, verify."""
+    queue_position: int | None
+    """While queued: how many analyses are ahead."""
+    percent: int
+    """Stages gone by, 0 … 100; it only grows, and is 100 when the analysis is final."""
+    verdict: str | None
+    """Of a succeeded analysis."""
+    passed: bool | None
+    """As in the analysis."""
 
 
 class LayersOut(Out):

@@ -43,6 +43,7 @@ from graddx.results import (
     Diagnosis,
     Finding,
     Prescription,
+    Progress,
     Recommendation,
     Succeeded,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "NotFound",
     "PayloadTooLarge",
     "Prescription",
+    "Progress",
     "QueueFull",
     "RateLimited",
     "Recommendation",

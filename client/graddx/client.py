@@ -18,14 +18,17 @@ from graddx.errors import (
     AnalysisCancelled,
     AnalysisFailed,
     AnalysisUnfinished,
+    ApiError,
+    ConnectionFailed,
     InvalidInput,
     NotFinished,
     Problem,
 )
+from graddx.events import EVENT_STREAM, read_events
 from graddx.export import export, is_module
 from graddx.model_source import Submission, read_model
 from graddx.reading import read, read_analysis, read_list, read_page
-from graddx.results import Analysis, AnalysisHead, Artifact, Succeeded
+from graddx.results import Analysis, AnalysisHead, Artifact, Progress, Succeeded
 from graddx.retries import Retries
 from graddx.statistics import Layer
 from graddx.transport import Transport
@@ -42,13 +45,15 @@ HOLD_SECONDS = 20.0
 """Longest that one call is held; short enough for proxies, which cut silent calls off."""
 WATCHED_HOLD_SECONDS = 1.0
 """The same when somebody watches the progress."""
+SILENCE_SECONDS = 20.0
+"""Longest silence between events; the server sends a comment every 15 s."""
 WAIT_PATIENCE = 2
 """Waiting repeats its calls twice as often: a server that restarts is waited for (some 30 s)."""
 
 MARKDOWN = "text/markdown"
 
 Json = Mapping[str, Any]
-Progress = Callable[[Analysis], None]
+Watch = Callable[[Progress], None]
 
 
 class Client:
@@ -166,11 +171,14 @@ class Client:
         return read_analysis(self._transport.call("GET", _analysis(analysis_id)), Analysis)
 
     def wait(
-        self, analysis_id: str, timeout: float = DEFAULT_WAIT, *, progress: Progress | None = None
+        self, analysis_id: str, timeout: float = DEFAULT_WAIT, *, progress: Watch | None = None
     ) -> Succeeded:
-        """The analysis once it succeeded. `progress` is called with it about every second until
-        then. Raises NotFinished after `timeout` seconds, AnalysisFailed, AnalysisCancelled."""
+        """The analysis once it succeeded. `progress` is called at every change until then: it is
+        followed by events, and where those do not come through asked about every second. Raises
+        NotFinished after `timeout` seconds, AnalysisFailed, AnalysisCancelled."""
         deadline = time.monotonic() + timeout
+        if progress:
+            self._watch(analysis_id, deadline, progress)
         longest = WATCHED_HOLD_SECONDS if progress else HOLD_SECONDS
         while True:
             hold = min(longest, max(0.0, deadline - time.monotonic()))
@@ -189,7 +197,15 @@ class Client:
             if time.monotonic() >= deadline:
                 raise NotFinished(analysis, timeout)
             if progress:
-                progress(analysis)
+                progress(Progress(analysis.status, analysis.stage, analysis.queue_position))
+
+    def events(self, analysis_id: str) -> Iterator[Progress]:
+        """Where an analysis stands, and every change until it is final, as it happens. Raises
+        ConnectionFailed when the connection breaks."""
+        lines = self._transport.lines(
+            f"{_analysis(analysis_id)}/events", accept=EVENT_STREAM, silence=SILENCE_SECONDS
+        )
+        return read_events(lines)
 
     def cancel(self, analysis_id: str) -> Analysis:
         """Stop an analysis that is queued or running; one that is final stays as it is.
@@ -291,6 +307,18 @@ class Client:
     def catalog(self) -> Catalog:
         """Everything the server can find, advise and build."""
         return read(self._transport.call("GET", "/v1/catalog"), Catalog)
+
+    def _watch(self, analysis_id: str, deadline: float, progress: Watch) -> None:
+        """Tell what happens, until it is final, the time is nearly over, or no events come."""
+        if time.monotonic() + SILENCE_SECONDS > deadline:
+            return  # asking keeps the time better than waiting for an event
+        with suppress(ApiError, ConnectionFailed):
+            for one in self.events(analysis_id):
+                if one.final:
+                    return
+                progress(one)
+                if time.monotonic() + SILENCE_SECONDS > deadline:
+                    return
 
     def _form(self, where: str, path: str | None, accept: str | None = None) -> str:
         params = {"path": path} if path else None

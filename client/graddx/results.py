@@ -254,6 +254,29 @@ class Analysis(AnalysisHead):
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """Where an analysis stands, while it is made."""
+
+    status: str
+    """queued, running, succeeded, failed or cancelled."""
+    stage: str | None = None
+    """What a running analysis is doing."""
+    queue_position: int | None = None
+    """While queued: how many analyses are ahead."""
+    percent: int | None = None
+    """Stages gone by, 0 … 100, growing; None where the server sends no events."""
+    verdict: str | None = None
+    """Of a succeeded analysis."""
+    passed: bool | None = None
+    """As in the analysis."""
+
+    @property
+    def final(self) -> bool:
+        """True when nothing more will happen."""
+        return self.status in FINAL
+
+
+@dataclass(frozen=True, slots=True)
 class Succeeded(Analysis):
     """An analysis that succeeded: its diagnosis is there."""
 

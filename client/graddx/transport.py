@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,23 @@ class Transport:
             log.info("%s %s again in %.1f s", method, url, rest)
             time.sleep(rest)
         raise AssertionError("the last try returns or raises")
+
+    def lines(self, path: str, *, accept: str, silence: float) -> Iterator[str]:
+        """The lines of a long answer as they come, asked for once. `silence`: seconds without any
+        after which it is given up. Raises ApiError, ConnectionFailed."""
+        timeout = httpx2.Timeout(
+            self._timeout, connect=min(self._timeout, CONNECT_SECONDS), read=silence
+        )
+        try:
+            with self._http.stream(
+                "GET", f"{self.url}{path}", headers={"Accept": accept}, timeout=timeout
+            ) as response:
+                if not response.is_success:
+                    response.read()
+                    raise read_error(response)
+                yield from response.iter_lines()
+        except httpx2.TransportError as error:
+            raise ConnectionFailed(self.url, _reason(error)) from error
 
     def _once(
         self,

@@ -140,6 +140,12 @@ class SqlAnalyses:
             found = _layers(connection, analysis_id) if row["report"] else ()
         return mapping.analysis(row, mapping.report(row["report"], found))
 
+    def head(self, analysis_id: str) -> Analysis:
+        """The analysis without its report. Raises AnalysisNotFound."""
+        with self._database.read() as connection:
+            row = self._row(connection, select(*_without_report, _position), analysis_id)
+        return mapping.analysis(row, None)
+
     def status(self, analysis_id: str) -> Status:
         """Only the status. Raises AnalysisNotFound."""
         with self._database.read() as connection:

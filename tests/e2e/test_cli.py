@@ -12,7 +12,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +134,8 @@ def test_another_address_is_3(check: Run, server: str) -> None:
 
 
 def test_a_timeout_is_4_and_says_where_it_goes_on(check: Run, server: str) -> None:
-    ran = check(SICK, "--timeout", "0")
+    # Of its own: what was answered before is answered at once.
+    ran = check(SICK, "--timeout", "0", "--probe", '{"seed": 4}')
     assert (ran.returncode, ran.stdout) == (4, "")
     assert f"{server}/v1/analyses/" in ran.stderr
 
@@ -219,6 +222,31 @@ def test_an_interruption_is_130() -> None:
             _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
     assert b"Traceback" not in stderr
+
+
+def test_an_interruption_cancels_the_analysis(environment: dict[str, str]) -> None:
+    long = '{"seeds": 32, "batches": 64, "trial_steps": 10000, "budget_seconds": 600}'
+    mine = {"label": "test:interrupted"}
+    process = subprocess.Popen(
+        [GRADDX, "check", SICK, "--probe", long, "--label", "test=interrupted"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    url = f"{environment['GRADDX_URL']}/v1/analyses"
+    deadline = time.monotonic() + 30
+    while not any(one["status"] == "running" for one in _listed(url, mine)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert [one["status"] for one in _listed(url, mine)] == ["cancelled"]
+
+
+def _listed(url: str, params: dict[str, str]) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = httpx2.get(url, params=params).json()["items"]
+    return items
 
 
 def test_progress_is_for_terminals(environment: dict[str, str], models: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -21,7 +21,7 @@ from graddx.cli.human import print_diagnosis, print_failure
 from graddx.cli.progress import doing, progress
 from graddx.cli.settings import IgnoreRule
 from graddx.client import Client
-from graddx.errors import AnalysisFailed, AnalysisNotFound, InvalidInput
+from graddx.errors import AnalysisFailed, AnalysisNotFound, GraddxError, InvalidInput
 from graddx.results import Analysis
 
 Form = Literal["human", "json", "github", "gitlab", "sarif", "junit", "markdown", "html"]
@@ -68,11 +68,16 @@ def ask(client: Client, check: Check, stderr: Console) -> Analysis:
             ignore=[asdict(rule) for rule in check.ignore] or None,
             fail_on=check.fail_on,
         )
-        watch = (lambda analysis: say(doing(analysis))) if stderr.is_terminal else None
+        watch = (lambda now: say(doing(now))) if stderr.is_terminal else None
         try:
             return client.wait(submitted.id, check.timeout, progress=watch)
         except AnalysisFailed as failed:
             return failed.analysis
+        except KeyboardInterrupt:
+            # Nobody will ask for it: the server is to spend no more time on it.
+            with suppress(GraddxError):
+                client.cancel(submitted.id)
+            raise
 
 
 def checked_form(form: Form) -> Form:
@@ -87,9 +92,8 @@ def checked_form(form: Form) -> Form:
 def show(client: Client, analysis: Analysis, form: Form, out: TextIO, model: Path) -> None:
     """Write the result, in one of the forms. Raises InvalidInput when it cannot be written,
     ApiError and ConnectionFailed when the server does not give it."""
-    text = _in_form(client, analysis, form, out, model)
     try:
-        out.write(text)
+        out.write(_in_form(client, analysis, form, out, model))
         out.flush()
     except BrokenPipeError:
         # `graddx check … | head`: the exit code is still the answer. Python flushes once more

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.markup import escape
 
-from graddx.results import Analysis
+from graddx.results import Progress
 
 
 @contextmanager
@@ -21,9 +21,9 @@ def progress(console: Console) -> Iterator[Callable[[str], None]]:
         yield lambda sentence: status.update(escape(sentence))
 
 
-def doing(analysis: Analysis) -> str:
+def doing(now: Progress) -> str:
     """What the server does with an analysis."""
-    if analysis.status == "queued":
-        ahead = analysis.queue_position
-        return f"queued, {ahead} ahead" if ahead else "queued"
-    return f"{analysis.status}: {analysis.stage}" if analysis.stage else analysis.status
+    if now.status == "queued":
+        return f"queued, {now.queue_position} ahead" if now.queue_position else "queued"
+    gone = f" ({now.percent} %)" if now.percent else ""
+    return f"{now.status}: {now.stage}{gone}" if now.stage else now.status

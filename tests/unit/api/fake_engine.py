@@ -168,6 +168,10 @@ class FakeEngine:
             raise AnalysisNotFound(f"no analysis {analysis_id}")
         return self.analyses[analysis_id]
 
+    def head(self, analysis_id: str) -> Analysis:
+        self.status(analysis_id)
+        return replace(self.get(analysis_id), report=None)
+
     def status(self, analysis_id: str) -> Status:
         self.looks += 1
         analysis = self.get(analysis_id)

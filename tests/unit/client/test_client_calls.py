@@ -254,12 +254,70 @@ def test_ids_cannot_reach_other_addresses(server: ScriptedServer, client: Client
 
 
 def test_waiting_asks_until_it_is_final(server: ScriptedServer, client: Client) -> None:
-    server.replies = [QUEUED, RUNNING, DONE]
+    server.replies = [problem(404, "not_found"), QUEUED, RUNNING, DONE]
     seen: list[str | None] = []
     analysis = client.wait("a1", progress=lambda one: seen.append(one.stage))
     assert (analysis.passed, analysis.diagnosis.verdict) == (True, "healthy")
     assert seen == [None, "probe"]
-    assert [call.path for call in server.calls] == ["/v1/analyses/a1?wait=1.0"] * 3
+    asked = ["/v1/analyses/a1/events", *["/v1/analyses/a1?wait=1.0"] * 3]
+    assert [call.path for call in server.calls] == asked
+
+
+EVENTS = b"""retry: 1000
+event: progress
+data: {"status":"queued","stage":null,"queue_position":2,"percent":0}
+id: 0
+
+: ping
+
+event: news
+data: of another kind
+
+data: {"status":"running",
+data: "stage":"probe","percent":15,"more":1}
+
+event: end
+data: {"status":"succeeded","percent":100,"passed":true,"verdict":"healthy"}
+
+"""
+
+
+def test_waiting_follows_events(server: ScriptedServer, client: Client) -> None:
+    server.replies = [Reply(200, EVENTS, {"Content-Type": "text/event-stream"}), DONE]
+    seen: list[tuple[str | None, int | None]] = []
+    analysis = client.wait("a1", progress=lambda one: seen.append((one.stage, one.percent)))
+    assert analysis.passed
+    assert seen == [(None, 0), ("probe", 15)]
+    assert [call.path.partition("?")[0] for call in server.calls] == [
+        "/v1/analyses/a1/events",
+        "/v1/analyses/a1",
+    ]
+    assert server.calls[0].headers["Accept"] == "text/event-stream"
+
+
+def test_events_end_with_the_analysis(server: ScriptedServer, client: Client) -> None:
+    server.replies = [Reply(200, EVENTS)]
+    *_, last = client.events("a1")
+    assert (last.final, last.passed, last.verdict) == (True, True, "healthy")
+
+
+@pytest.mark.parametrize("broken", [HANG_UP, Reply(200, EVENTS[:150]), Reply(200, b"<html>")])
+def test_waiting_asks_where_events_do_not_come_through(
+    server: ScriptedServer, client: Client, broken: object
+) -> None:
+    server.replies = [broken, RUNNING, DONE]
+    seen: list[str] = []
+    assert client.wait("a1", progress=lambda one: seen.append(one.status)).passed
+    assert seen[-1] == "running"
+
+
+def test_a_short_wait_is_kept(server: ScriptedServer, client: Client) -> None:
+    server.replies = [RUNNING]
+    began = time.monotonic()
+    with pytest.raises(NotFinished):
+        client.wait("a1", 0.2, progress=lambda _: None)
+    assert time.monotonic() - began < 2
+    assert not any("events" in call.path for call in server.calls)
 
 
 def test_waiting_ends(server: ScriptedServer, client: Client) -> None:

@@ -30,6 +30,7 @@ PAIRS: list[tuple[type, Any]] = [
     (results.ModelFacts, responses.ModelOut),
     (results.Prescription, responses.PrescriptionOut),
     (results.PrescriptionLinks, responses.PrescriptionLinksOut),
+    (results.Progress, responses.ProgressOut),
     (results.Recommendation, responses.RecommendationOut),
     (statistics.Activation, responses.ActivationOut),
     (statistics.Gradient, responses.GradientOut),
