@@ -9,7 +9,8 @@ objects to. The evidence of the short trainings: a multinomial logistic function
 
 Then both are fitted again and again with one group of networks left out (an activation, an
 initialization, a depth band, an architecture) and asked about that group alone. `--write` writes
-the module, from all cases. What was measured is kept in the cache, one file per case.
+the module, from all cases but those that `benchmarks.accuracy` keeps unseen. What was measured is
+kept in the cache, one file per case.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from benchmarks.accuracy import unseen as held_out
 from benchmarks.families import CRITICAL
 from benchmarks.score import BUDGET_SECONDS, CASES, EXPECTED, InProcessProber, oracle
 from service.diagnosis.calibration import Calibration, Triple, Weighing
@@ -432,6 +434,7 @@ def main() -> None:
         for path in arguments.cases
         for text in path.read_text(encoding="utf-8").splitlines()
     ]
+    cases = [case for case in cases if not held_out(case["id"])]
     with ProcessPoolExecutor(arguments.jobs) as pool:
         rows = [row(seen) for seen in pool.map(partial(kept, arguments.cache), cases)]
     text = page(rows)

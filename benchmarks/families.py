@@ -158,8 +158,8 @@ def residual(r: Random) -> Drawing:
             None,
         ]
     )
-    stem, bend = r.choice([0, 0, between(r, 2, 30)]), r.choice((activation, "Sigmoid", "Tanh"))
-    draw, how_stem = usual(r, bend, stem) if stem else (None, "")
+    stem, bend = r.choice([0, between(r, 2, 40)]), r.choice((activation, "Sigmoid", "Sigmoid"))
+    draw, how_stem = r.choice([usual(r, bend, stem), (None, "default")]) if stem else (None, "")
     stack = Stack()
     trunk = stack.linear(PIXELS, width)
     for _ in range(stem):
@@ -271,7 +271,7 @@ def bottleneck(r: Random) -> Drawing:
 
 def convolutional(r: Random) -> Drawing:
     """Strided or pooled convolutions, with GroupNorm, BatchNorm or none."""
-    depth, activation = between(r, 3, 16), r.choice((*COMMON, "Mish", "Hardswish", "Sigmoid"))
+    depth, activation = between(r, 3, 12), r.choice((*COMMON, "Mish", "Hardswish", "Sigmoid"))
     norm = r.choice([None, None, None, "GroupNorm", "BatchNorm2d"])
     shrink = r.choice(["stride", "MaxPool2d", "AvgPool2d"])
     init, how = usual(r, activation, depth)
@@ -316,7 +316,7 @@ def transformer(r: Random) -> Drawing:
         call = {"name": "normal_", "args": {"std": std}}
         keys = ("self_attn.in_proj_weight", "self_attn.out_proj.weight")
         init = dict.fromkeys((*keys, "linear1.weight", "linear2.weight"), call)
-    neck = r.choice([0, 0, between(r, 3, 24)])
+    neck = r.choice([0, between(r, 3, 24)])
     final = args["norm_first"] and r.random() < 0.6
     stack = Stack()
     embed = r.choice([None, None, weights("normal_", std=r.choice([0.02, 1.0, 5.0]))])
@@ -327,8 +327,8 @@ def transformer(r: Random) -> Drawing:
         add_norm(stack, "LayerNorm", width)
     stack.add("Flatten")
     size = ROWS * width
-    bend = r.choice(["Sigmoid", "Tanh", "ReLU"])
-    draw, how = usual(r, bend, neck) if neck else (None, "")
+    bend = r.choice(["Sigmoid", "Sigmoid", "Tanh", "ReLU"])
+    draw, how = r.choice([usual(r, bend, neck), (None, "default")]) if neck else (None, "")
     for _ in range(neck):
         stack.linear(size, width, draw)
         stack.add(bend)
@@ -382,7 +382,7 @@ def recurrent(r: Random) -> Drawing:
 
 def biased(r: Random) -> Drawing:
     """Biases of the wrong scale: units switched off, or stuck where the activation is flat."""
-    depth, width = between(r, 1, 12), r.choice([32, 64])
+    depth, width = r.choice([between(r, 1, 12), between(r, 6, 24)]), r.choice([32, 64])
     activation = r.choice((*COMMON, "Sigmoid", "Softplus", "Hardtanh", "PReLU"))
     call, how = r.choice(
         [
@@ -411,7 +411,7 @@ def dropout(r: Random) -> Drawing:
     """Dropout from little to nearly everything."""
     depth, width = between(r, 1, 16), r.choice([32, 64, 128])
     activation = r.choice((*COMMON, "SELU", "Sigmoid"))
-    share = r.choice([0.1, 0.2, 0.5, 0.5, 0.8, 0.9, 0.95])
+    share = r.choice([0.02, 0.05, 0.1, 0.1, 0.2, 0.5, 0.9])
     kind = "AlphaDropout" if activation == "SELU" else "Dropout"
     init, how = usual(r, activation, depth)
     stack, size = Stack(), PIXELS
@@ -430,6 +430,8 @@ def headed(r: Random) -> Drawing:
     depth, width, activation = between(r, 1, 12), r.choice([32, 64]), r.choice(COMMON)
     gain = CRITICAL[activation] * r.choice([1.0, 1.0, 0.6, 0.4])
     init = weights("xavier_normal_", gain=round(gain, 3))
+    if r.random() < 0.4:
+        init, _ = scaled(r, activation, depth)
     head = r.choice(
         [
             weights("zeros_"),

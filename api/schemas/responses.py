@@ -445,6 +445,116 @@ class ProgressOut(Out):
     """As in the analysis."""
 
 
+class SideOut(Out):
+    """One of two analyses that are compared."""
+
+    id: str
+    status: str
+    """succeeded, failed or cancelled."""
+    created_at: datetime
+    """UTC."""
+    labels: dict[str, str]
+    """The caller's own key-value pairs."""
+    verdict: str | None
+    """Of a succeeded analysis."""
+    passed: bool | None
+    """As in the analysis."""
+    model_sha256: str | None
+    """As in the analysis."""
+
+
+class StatisticChangeOut(Out):
+    """One statistic of one layer, in both."""
+
+    statistic: str = Field(examples=["gradient.gain"])
+    """Dotted name."""
+    before: Number
+    after: Number
+    ratio: Number
+    """after / before; null where that means nothing."""
+    before_range: tuple[Number, Number] | None
+    """Lowest and highest over seeds and batches; null where it is not known."""
+    after_range: tuple[Number, Number] | None
+    """Likewise."""
+    changed: bool
+    """Beyond the spread: the ranges lie further apart than the wider of them is wide; without
+    ranges: not the same number."""
+
+
+class LayerChangeOut(Out):
+    """One layer, by its name."""
+
+    name: str
+    """Module path."""
+    presence: str
+    """both, added (only the second has it) or removed (only the first has it)."""
+    changed: bool
+    """Added, removed, or any statistic changed."""
+    statistics: tuple[StatisticChangeOut, ...]
+    """Of a layer that both have."""
+
+
+class FindingChangeOut(Out):
+    """A finding code that both have."""
+
+    code: str
+    """Stable."""
+    before: str
+    """Severity."""
+    after: str
+    """Severity."""
+
+
+class ComparisonOut(Out):
+    """What changed from one analysis to another."""
+
+    before: SideOut
+    after: SideOut
+    same_model: bool
+    """The same file, or the same spec."""
+    probe_differs: tuple[str, ...]
+    """Fields of the probe that differ: sizes of gradients are then not comparable, gains are."""
+    appeared: tuple[FindingOut, ...]
+    """Findings whose code only the second has."""
+    gone: tuple[FindingOut, ...]
+    """Findings whose code only the first has."""
+    kept: tuple[FindingChangeOut, ...]
+    """Findings whose code both have."""
+    layers: tuple[LayerChangeOut, ...]
+    """In the second's order; those that only the first has come last."""
+
+
+class HistoryPointOut(Out):
+    """The statistic in one analysis."""
+
+    analysis: str
+    """Id."""
+    created_at: datetime
+    """UTC."""
+    labels: dict[str, str]
+    """The caller's own key-value pairs."""
+    verdict: str | None
+    """Of the analysis."""
+    value: Number
+    """null where the layer has it not, or it is not finite."""
+    low: Number
+    """Lowest over seeds and batches; null where it is not known."""
+    high: Number
+    """Highest over seeds and batches; null where it is not known."""
+
+
+class HistoryOut(Out):
+    """One page, newest first."""
+
+    layer: str
+    """Module path."""
+    statistic: str
+    """Dotted name."""
+    items: tuple[HistoryPointOut, ...]
+    next_cursor: str | None
+    """For `cursor`; null on the last page."""
+
+
 class LayersOut(Out):
     """Every per-layer statistic of an analysis."""
 

@@ -72,7 +72,7 @@ class Activation:
     nonfinite_count: int = 0
     """NaN and infinite elements."""
     signal_share: float | None = None
-    """What the model's own randomness (dropout, noise) leaves of the signal: correlation over
+    """What the model's own random masks (dropout) leave of the signal: correlation over
     samples of the same batch passed twice, 0 … 1; null for a model without any."""
 
 

@@ -36,7 +36,7 @@ class ActivationStatistics:
     """NaN and infinite elements, summed over seeds and batches."""
     signal_share: float | None = None
     """Correlation over samples of the same batch passed twice, 0 … 1: what the model's own
-    randomness (dropout, noise) leaves of the signal; None for a model without any."""
+    random masks (dropout) leave of the signal; None for a model without any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
 """How much of what a layer says comes from the sample, and how much from the model's own dice.
 
-Dropout, randomized activations and added noise hide the signal behind another mask at every pass
-(Schoenholz et al. 2017, §5: dropout bounds the depth that signals reach). The same batch is run
-twice with different random numbers; the share of signal is the correlation, over samples, of the
-two runs, Σ cov(y₁, y₂) / √(Σ var y₁ · Σ var y₂), sums over the elements of the output.
+Dropout and randomized slopes hide the signal behind another mask at every pass, in proportion to
+the signal itself, so that no weight outgrows them (Schoenholz et al. 2017, §5: dropout bounds the
+depth that signals reach). The same batch is run twice with different masks; the share of signal is
+the correlation, over samples, of the two runs, Σ cov(y₁, y₂) / √(Σ var y₁ · Σ var y₂), sums over
+the elements of the output. Normal noise that is added (noisy ReLU, the latent code of a variational
+autoencoder) is the same in both runs: larger weights leave it behind.
 """
 
 from __future__ import annotations
@@ -22,16 +24,24 @@ from service.probing.trace import preserved
 ELEMENTS = 4096
 """Elements per sample that are looked at, evenly spread."""
 OTHER = 7919
-"""Added to a batch's seed for the second run."""
+"""Added to the seed of each mask for the second run."""
+ADDED = frozenset({"randn", "randn_like", "normal", "normal_", "normal_functional"})
+"""Operations whose numbers are added and not multiplied with."""
 
 
-def is_random(graph: fx.Graph) -> bool:
-    """Whether any operation draws random numbers."""
-    return any(
-        torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-        for node in graph.nodes
-        if node.op == "call_function"
-    )
+def is_masked(graph: fx.Graph) -> bool:
+    """Whether any operation draws random masks."""
+    return any(_draws(node) and not _is_added(node) for node in graph.nodes)
+
+
+def _draws(node: fx.Node) -> bool:
+    tags = getattr(node.target, "tags", ())
+    return node.op == "call_function" and torch.Tag.nondeterministic_seeded in tags
+
+
+def _is_added(node: fx.Node) -> bool:
+    packet = getattr(node.target, "overloadpacket", None)
+    return getattr(packet, "__name__", "") in ADDED
 
 
 def signal_shares(
@@ -41,15 +51,15 @@ def signal_shares(
     size: int,
     buffers: Mapping[str, Tensor],
 ) -> dict[int, float]:
-    """By layer index, 0 … 1, of one batch of `size` samples; empty for a model without randomness,
-    and without those layers whose output does not differ between samples or has no dimension of
+    """By layer index, 0 … 1, of one batch of `size` samples; empty for a model without masks, and
+    without those layers whose output does not differ between samples or has no dimension of
     samples."""
-    if not is_random(module.graph):
+    if not is_masked(module.graph):
         return {}
+    wanted = {layer.output: layer.index for layer in layers}
     runs = []
-    for seed in (batch.seed, batch.seed + OTHER):
-        outputs = _Outputs(module, {layer.output: layer.index for layer in layers}, size)
-        torch.manual_seed(seed)
+    for offset in (0, OTHER):
+        outputs = _Outputs(module, wanted, size, seed=batch.seed, offset=offset)
         with torch.no_grad(), preserved(buffers):
             outputs.run(*batch.inputs)
         runs.append(outputs.seen)
@@ -58,14 +68,26 @@ def signal_shares(
 
 
 class _Outputs(fx.Interpreter):
-    """Keeps some of each layer's output, (batch, elements)."""
+    """Keeps some of each layer's output, (batch, elements); seeds each draw by itself."""
 
-    def __init__(self, module: fx.GraphModule, wanted: Mapping[fx.Node, int], batch: int) -> None:
+    def __init__(
+        self,
+        module: fx.GraphModule,
+        wanted: Mapping[fx.Node, int],
+        batch: int,
+        *,
+        seed: int,
+        offset: int,
+    ) -> None:
         super().__init__(module)
         self.wanted, self.batch = wanted, batch
+        self.seed, self.offset = seed, offset
         self.seen: dict[int, Tensor] = {}
 
     def run_node(self, n: fx.Node) -> Any:
+        self.seed += 1
+        if _draws(n):
+            torch.manual_seed(self.seed if _is_added(n) else self.seed + self.offset)
         result = super().run_node(n)
         if n in self.wanted and isinstance(result, Tensor) and result.shape[:1] == (self.batch,):
             rows = result.detach().reshape(self.batch, -1)

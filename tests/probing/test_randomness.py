@@ -59,6 +59,26 @@ def test_a_skip_connection_keeps_the_signal() -> None:
     assert shares(Block())[-1] == pytest.approx(0.8, abs=0.02)
 
 
+def test_added_noise_does_not_count_and_hand_made_masks_do() -> None:
+    """Larger weights outgrow what is added, a mask grows with them."""
+
+    class Noisy(nn.Module):
+        def __init__(self, masked: bool) -> None:
+            super().__init__()
+            self.first, self.last, self.masked = orthogonal(), orthogonal(), masked
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.first(x)
+            y = y + 100.0 * torch.randn_like(y)
+            out: torch.Tensor = self.last(
+                2.0 * y * (torch.rand_like(y) > 0.5) if self.masked else y
+            )
+            return out
+
+    assert shares(Noisy(masked=False)) == [None, None]
+    assert shares(Noisy(masked=True)) == pytest.approx([0.5, 0.5], abs=0.02)
+
+
 def test_the_measurement_leaves_no_trace() -> None:
     torch.manual_seed(6)
     model = nn.Sequential(nn.BatchNorm1d(256), nn.Dropout(0.5), orthogonal())

@@ -1,4 +1,4 @@
-"""Dropout or noise leaves nothing of the signal."""
+"""Dropout leaves nothing of the signal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from service.domain.measurements import LayerMeasurements
 class DrownedSignal:
     """
     ### What it sees
-    The same batch passed twice, with other dropout masks and other noise: the correlation over
-    samples of what the last layer says. 1: the randomness does not matter; 0: nothing of what it
-    says comes from the input.
+    The same batch passed twice, with other dropout masks: the correlation over samples of what the
+    last layer says. 1: the masks do not matter; 0: nothing of what it says comes from the input.
+    Normal noise that a model adds is held still: weights outgrow it.
 
     ### Why it matters
     Every dropout layer hides the signal behind a mask of its own, and depth multiplies what is
@@ -26,7 +26,8 @@ class DrownedSignal:
 
     ### Known false alarms
     A head that is zero at first says the bias alone; where the last layer tells nothing at all the
-    one before it is judged. Generative models that draw latent noise on purpose answer at random.
+    one before it is judged. Masked training objectives hide most of the input on purpose, but
+    before the first layer.
 
     ### References
     Srivastava et al. 2014; Schoenholz et al. 2017 (arXiv 1611.01232), section 5: dropout bounds the
@@ -34,7 +35,7 @@ class DrownedSignal:
     """
 
     code = "drowned_signal"
-    title = "Noise drowns the signal"
+    title = "Dropout drowns the signal"
 
     def read(self, case: Case) -> Reading:
         """Judge what is left of the signal at the end."""
@@ -57,7 +58,7 @@ class DrownedSignal:
             severity,
             warning,
             f"{last.name} says {_words(share)} about its input: passed twice through other dropout "
-            f"masks and noise, samples agree by {share:.2f} of 1. Training is at risk below "
+            f"masks, samples agree by {share:.2f} of 1. Training is at risk below "
             f"{10**-limits.warning:.1g}. {_where(shares)}",
             layers=[last],
             evidence={
