@@ -15,10 +15,34 @@ from api.metrics import expose_metrics
 from api.middleware import BodyLimit, SameOrigin, SecurityHeaders, Unexpected
 from api.openapi import describe
 from api.rate_limits import RateLimits
-from api.routes import analyses, artifacts, catalog, docs, events, formats, health, prescription
+from api.routes import (
+    analyses,
+    artifacts,
+    catalog,
+    compare,
+    docs,
+    events,
+    formats,
+    health,
+    history,
+    prescription,
+)
 from service.config import Settings
 from service.use_cases import Engine
 
+ROUTES = (
+    analyses,
+    events,
+    formats,
+    compare,
+    history,
+    prescription,
+    artifacts,
+    catalog,
+    health,
+    docs,
+)
+"""In the order of /docs."""
 UPLOADS = 16
 """Files that are stored at the same time; one more waits."""
 
@@ -48,7 +72,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     app.state.engine = engine
     app.state.settings = settings
     app.state.uploads = CapacityLimiter(UPLOADS)
-    for routes in (analyses, events, formats, prescription, artifacts, catalog, health, docs):
+    for routes in ROUTES:
         app.include_router(routes.router)
     docs.mount_assets(app)
     error_handlers.install(app)

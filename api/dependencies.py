@@ -43,12 +43,17 @@ def _reader(request: Request, engine: EngineDep) -> Reader:
 ReaderDep = Annotated[Reader, Depends(_reader)]
 
 
-def _analysis_id(
-    analysis_id: Annotated[str, Path(description="`id` of the answer to POST.")],
-) -> str:
+def checked_analysis_id(analysis_id: str) -> str:
+    """The same. Raises AnalysisNotFound for what no analysis is called."""
     if not _ANALYSIS_ID.fullmatch(analysis_id):
         raise AnalysisNotFound("no analysis has this id")
     return analysis_id
+
+
+def _analysis_id(
+    analysis_id: Annotated[str, Path(description="`id` of the answer to POST.")],
+) -> str:
+    return checked_analysis_id(analysis_id)
 
 
 AnalysisId = Annotated[str, Depends(_analysis_id)]

@@ -37,6 +37,24 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerAt:
+    """A layer as one analysis has measured it."""
+
+    analysis: Analysis
+    """Without its report."""
+    layer: LayerMeasurements
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPage:
+    """One page of a layer's history, newest first."""
+
+    items: tuple[LayerAt, ...]
+    next_cursor: str | None
+    """Opaque; None on the last page."""
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A worker's right to one attempt; every later write is fenced by it."""
 
@@ -119,6 +137,12 @@ class AnalysisRepository(Protocol):
 
     def layers(self, analysis_id: str) -> tuple[LayerMeasurements, ...]:
         """Layer statistics in order; empty until succeeded. Raises AnalysisNotFound."""
+
+    def history(
+        self, layer: str, labels: Mapping[str, str], *, limit: int, cursor: str | None
+    ) -> LayerPage:
+        """The layer of this name in every analysis that succeeded and carries these labels, newest
+        first. Raises InvalidRequest for a bad cursor."""
 
     def backlog(self) -> Backlog:
         """What waits to be done."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import asdict, dataclass, replace
@@ -17,8 +17,10 @@ from uuid import UUID
 from service.domain.analysis import Analysis, Status
 from service.domain.api_keys import ANYONE, LOCAL, Caller, parse
 from service.domain.architecture import Architecture
+from service.domain.comparison import Comparison, compare
 from service.domain.errors import (
     AnalysisNotFound,
+    AnalysisUnfinished,
     ArtifactNotFound,
     InvalidRequest,
     NotYetSupported,
@@ -42,6 +44,7 @@ from service.ports import (
     Clock,
     Dispatcher,
     Filter,
+    LayerPage,
     Once,
     Page,
 )
@@ -52,6 +55,7 @@ __all__ = [
     "Backlog",
     "Engine",
     "Filter",
+    "LayerPage",
     "Page",
     "Readiness",
     "Submitted",
@@ -113,6 +117,16 @@ class Engine(Protocol):
 
     def layers(self, analysis_id: str) -> tuple[LayerMeasurements, ...]:
         """Every per-layer statistic. Raises AnalysisNotFound."""
+
+    def compare(self, before: str, after: str) -> Comparison:
+        """What changed from one analysis to another. Raises AnalysisNotFound,
+        AnalysisUnfinished."""
+
+    def history(
+        self, layer: str, labels: Mapping[str, str], *, limit: int, cursor: str | None
+    ) -> LayerPage:
+        """A layer in past analyses that carry these labels, newest first. Raises InvalidRequest
+        for a bad cursor."""
 
     def repaired_spec(self, analysis_id: str) -> dict[str, Any]:
         """Expanded. Raises AnalysisNotFound, AnalysisUnfinished, NoPrescription, SpecOnly."""
@@ -299,6 +313,24 @@ class UseCases:
     def layers(self, analysis_id: str) -> tuple[LayerMeasurements, ...]:
         """Every per-layer statistic. Raises AnalysisNotFound."""
         return self._analyses.layers(analysis_id)
+
+    def compare(self, before: str, after: str) -> Comparison:
+        """What changed from one analysis to another. Raises AnalysisNotFound,
+        AnalysisUnfinished."""
+        both = self._analyses.get(before), self._analyses.get(after)
+        for analysis in both:
+            if not analysis.status.final:
+                raise AnalysisUnfinished(
+                    f"analysis {analysis.id} is still {analysis.status}; it goes on"
+                )
+        return compare(*both)
+
+    def history(
+        self, layer: str, labels: Mapping[str, str], *, limit: int, cursor: str | None
+    ) -> LayerPage:
+        """A layer in past analyses that carry these labels, newest first. Raises InvalidRequest
+        for a bad cursor."""
+        return self._analyses.history(layer, labels, limit=limit, cursor=cursor)
 
     def repaired_spec(self, analysis_id: str) -> dict[str, Any]:
         """Expanded. Raises AnalysisNotFound, AnalysisUnfinished, NoPrescription, SpecOnly."""

@@ -14,6 +14,7 @@ from api.error_handlers import STATUS, InvalidParameter
 from api.formats import FORMS
 from api.formats.examples import form_examples
 from api.gate import DEFAULT_WAIT, reason_to_refuse, refusal
+from api.labels import read_labels
 from api.layers_csv import layers_csv
 from api.negotiation import CSV, JSON, negotiate
 from api.openapi import analysis_body, problems
@@ -149,7 +150,7 @@ def list_analyses(
 ) -> Response:
     """Analyses without their results, newest first."""
     negotiate(request, JSON)
-    where = Filter(query.status, query.verdict, _labels(query.label), query.model_sha256)
+    where = Filter(query.status, query.verdict, read_labels(query.label), query.model_sha256)
     page = engine.list(where, limit=query.limit, cursor=query.cursor)
     following = request.url.include_query_params(cursor=page.next_cursor)
     link = {"Link": f'<{following}>; rel="next"'} if page.next_cursor else {}
@@ -236,12 +237,3 @@ def _in_form(analysis: Analysis, address: str, query: HoldQuery, media_type: str
         media_type=media_type,
         headers={"Content-Location": address},
     )
-
-
-def _labels(pairs: list[str]) -> dict[str, str] | None:
-    """Raises InvalidParameter."""
-    labels: dict[str, str] = {}
-    for key, _, value in (pair.partition(":") for pair in pairs):
-        if labels.setdefault(key, value) != value:
-            raise InvalidParameter("label", f"{key} cannot have two values")
-    return labels or None

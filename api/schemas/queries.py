@@ -46,6 +46,29 @@ class SpecQuery(Query):
     `Accept` says, else spec."""
 
 
+Labels = Annotated[
+    list[Annotated[str, Field(pattern=r"^[^:\x00]+:[^\x00]*$", max_length=321)]],
+    Field(max_length=16),
+]
+Cursor = Annotated[str, Field(max_length=512, pattern=r"^[A-Za-z0-9_=.~-]+$")]
+
+
+class HistoryQuery(Query):
+    """Which statistic of which layer, in which analyses."""
+
+    layer: Annotated[str, Field(min_length=1, max_length=1024)]
+    """Name of the layer, as in the diagnosis."""
+    statistic: Annotated[str, Field(min_length=1, max_length=256)]
+    """Dotted name as in the layers' JSON and CSV: gradient.gain, activation.rms, weight.grad_norm
+    (a parameter by its own last name)."""
+    label: Labels = Field(default_factory=list)
+    """key:value; given several times, all must match."""
+    limit: int = Field(default=100, ge=1, le=1000)
+    """Analyses per page, 1 … 1000."""
+    cursor: Cursor | None = None
+    """`next_cursor` of the page before."""
+
+
 class ListQuery(Query):
     """Which analyses, and how many."""
 

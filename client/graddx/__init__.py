@@ -6,6 +6,7 @@ with Client("http://127.0.0.1:8000") as client:
 
 from graddx.catalog import Catalog
 from graddx.client import Client
+from graddx.comparison import Comparison, HistoryPoint
 from graddx.errors import (
     AccessDenied,
     AnalysisCancelled,
@@ -66,6 +67,7 @@ __all__ = [
     "Busy",
     "Catalog",
     "Client",
+    "Comparison",
     "ConnectionFailed",
     "Diagnosis",
     "ExportFailed",
@@ -73,6 +75,7 @@ __all__ = [
     "Finding",
     "Forbidden",
     "GraddxError",
+    "HistoryPoint",
     "InvalidInput",
     "InvalidRequest",
     "Layer",

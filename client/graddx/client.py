@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from graddx.catalog import Catalog
+from graddx.comparison import Comparison, History, HistoryPoint
 from graddx.errors import (
     AnalysisCancelled,
     AnalysisFailed,
@@ -228,6 +229,27 @@ class Client:
         """Every statistic of every layer; empty until the analysis succeeded."""
         answer = self._transport.call("GET", f"{_analysis(analysis_id)}/layers")
         return read(answer, _Layers).layers
+
+    def compare(self, before: str, after: str) -> Comparison:
+        """What changed from one finished analysis to another: verdict, findings, and layer by layer
+        every statistic with its spread. Raises AnalysisUnfinished."""
+        path = f"{_analysis(before)}/compare/{quote(after, safe='')}"
+        return read(self._transport.call("GET", path), Comparison)
+
+    def layer_history(
+        self, layer: str, statistic: str, *, labels: Mapping[str, str] | None = None
+    ) -> Iterator[HistoryPoint]:
+        """One statistic of one layer ("gradient.gain") over past analyses that carry these labels,
+        newest first, page after page as they are asked for."""
+        params: dict[str, Any] = {"layer": layer, "statistic": statistic}
+        params |= {"label": [f"{key}:{value}" for key, value in (labels or {}).items()]}
+        while True:
+            answer = self._transport.call("GET", "/v1/layers/history", params=params)
+            page = read(answer, History)
+            yield from page.items
+            if page.next_cursor is None:
+                return
+            params |= {"cursor": page.next_cursor}
 
     def sarif(self, analysis_id: str, path: str | None = None) -> str:
         """The findings as SARIF 2.1.0. `path`: where the model's file is in the repository. Raises

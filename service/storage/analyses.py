@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,7 +28,7 @@ from service.domain.api_keys import LOCAL
 from service.domain.errors import AnalysisNotFound, IdempotencyInFlight, WorkerLost
 from service.domain.measurements import LayerMeasurements
 from service.domain.report import Report
-from service.ports import Backlog, Claim, Clock, Filter, Once, Page
+from service.ports import Backlog, Claim, Clock, Filter, LayerAt, LayerPage, Once, Page
 from service.storage import cursors, mapping, submissions
 from service.storage.retention import OPEN
 from service.storage.session import Database, waited_in_vain
@@ -170,6 +170,31 @@ class SqlAnalyses:
         with self._database.read() as connection:
             self._row(connection, select(analyses.c.id), analysis_id)
             return _layers(connection, analysis_id)
+
+    def history(
+        self, layer: str, labels: Mapping[str, str], *, limit: int, cursor: str | None
+    ) -> LayerPage:
+        """The layer of this name in every analysis that succeeded and carries these labels, newest
+        first. Raises InvalidRequest for a bad cursor."""
+        where = Filter(status=Status.SUCCEEDED, labels=labels)
+        query = (
+            select(*_without_report, _position, layers.c.statistics)
+            .join_from(layers, analyses, layers.c.analysis_id == analyses.c.id)
+            .where(layers.c.name == mapping.index_name(layer), *self._mine(), *_conditions(where))
+        )
+        if cursor is not None:
+            query = query.where(analyses.c.id < cursors.decode(cursor))
+        with self._database.read() as connection:
+            newest = query.order_by(analyses.c.id.desc(), layers.c.index).limit(limit + 1)
+            rows = connection.execute(newest).mappings().all()
+        items = tuple(
+            LayerAt(mapping.analysis(row, None), mapping.layer(row["statistics"]))
+            for row in rows[:limit]
+        )
+        # The index holds the beginning of a long name.
+        exact = tuple(one for one in items if one.layer.name == layer)
+        more = len(rows) > limit
+        return LayerPage(exact, cursors.encode(items[-1].analysis.id) if more else None)
 
     def backlog(self) -> Backlog:
         """How many analyses wait, and since when the oldest does."""

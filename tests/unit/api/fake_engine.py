@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +11,14 @@ from typing import Any
 
 from service.domain.analysis import Analysis, Failure, Status
 from service.domain.api_keys import ANYONE, LOCAL, Caller
-from service.domain.errors import AnalysisNotFound, ArtifactNotFound, InvalidRequest, Unauthorized
+from service.domain.comparison import Comparison, compare
+from service.domain.errors import (
+    AnalysisNotFound,
+    AnalysisUnfinished,
+    ArtifactNotFound,
+    InvalidRequest,
+    Unauthorized,
+)
 from service.domain.findings import Diagnosis, Finding, Severity, Suppressed, Verdict
 from service.domain.measurements import (
     ActivationStatistics,
@@ -27,6 +34,7 @@ from service.domain.prescribed import patch_of, spec_of, weights_of
 from service.domain.recommendations import Recommendation
 from service.domain.report import Cost, Report
 from service.domain.request import AnalysisRequest
+from service.ports import LayerAt, LayerPage
 from service.source import pytorch_source
 from service.use_cases import Artifact, Backlog, Filter, Page, Readiness, Submitted
 
@@ -188,6 +196,25 @@ class FakeEngine:
     def layers(self, analysis_id: str) -> tuple[LayerMeasurements, ...]:
         found = self.get(analysis_id).report
         return found.layers if found else ()
+
+    def compare(self, before: str, after: str) -> Comparison:
+        both = self.get(before), self.get(after)
+        if not all(one.status.final for one in both):
+            raise AnalysisUnfinished("it goes on")
+        return compare(*both)
+
+    def history(
+        self, layer: str, labels: Mapping[str, str], *, limit: int, cursor: str | None
+    ) -> LayerPage:
+        shown = Filter(status=Status.SUCCEEDED, labels=labels)
+        page = self.list(shown, limit=limit, cursor=cursor)
+        items = tuple(
+            LayerAt(analysis, one)
+            for analysis in page.items
+            for one in (analysis.report.layers if analysis.report else ())
+            if one.name == layer
+        )
+        return LayerPage(items, page.next_cursor)
 
     def repaired_spec(self, analysis_id: str) -> dict[str, Any]:
         return spec_of(self.get(analysis_id))

@@ -97,7 +97,7 @@ def test_operation_ids_are_the_names_of_what_is_done(document: dict[str, Any]) -
     }
     assert ids == {
         "submit_analysis", "read_analysis", "list_analyses", "remove_analysis", "list_layers",
-        "follow_analysis", "read_sarif", "read_junit",
+        "follow_analysis", "read_sarif", "read_junit", "compare_analyses", "read_layer_history",
         "read_repaired_spec", "read_repaired_code", "read_repaired_weights",
         "put_artifact", "read_artifact", "delete_artifact", "catalog", "live", "ready", "metrics",
     }  # fmt: skip

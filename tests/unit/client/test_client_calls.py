@@ -263,6 +263,27 @@ def test_waiting_asks_until_it_is_final(server: ScriptedServer, client: Client) 
     assert [call.path for call in server.calls] == asked
 
 
+def test_two_are_compared(server: ScriptedServer, client: Client) -> None:
+    change = {"statistic": "gradient.gain", "before": 1.0, "after": None, "changed": True}
+    layer = {"name": "fc1", "presence": "both", "changed": True, "statistics": [change]}
+    sides = {"before": {"id": "a1"}, "after": {"id": "a2"}}
+    server.replies = [Reply(200, {**sides, "layers": [layer]})]
+    found = client.compare("a1", "a/2")
+    assert server.calls[0].path == "/v1/analyses/a1/compare/a%2F2"
+    assert found.layers[0].statistics[0].after is None
+
+
+def test_a_history_goes_through_its_pages(server: ScriptedServer, client: Client) -> None:
+    server.replies = [
+        Reply(200, {"items": [{"analysis": "a2", "value": 1.0}], "next_cursor": "c"}),
+        Reply(200, {"items": [{"analysis": "a1", "value": None}], "next_cursor": None}),
+    ]
+    found = client.layer_history("fc1", "gradient.gain", labels={"branch": "main"})
+    assert [one.analysis for one in found] == ["a2", "a1"]
+    assert "label=branch%3Amain" in server.calls[0].path
+    assert "cursor=c" in server.calls[1].path
+
+
 EVENTS = b"""retry: 1000
 event: progress
 data: {"status":"queued","stage":null,"queue_position":2,"percent":0}

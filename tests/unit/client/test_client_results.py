@@ -11,7 +11,7 @@ import pytest
 import graddx
 from api.error_handlers import STATUS
 from api.schemas import problems, responses
-from graddx import Client, ServerError, catalog, errors, results, statistics
+from graddx import Client, ServerError, catalog, comparison, errors, results, statistics
 from graddx.errors import ApiError, GraddxError, Problem, api_error
 from tests.unit.client.scripted_server import Reply, ScriptedServer
 
@@ -46,6 +46,13 @@ PAIRS: list[tuple[type, Any]] = [
     (catalog.Initializer, responses.InitializerOut),
     (catalog.LayerType, responses.LayerTypeOut),
     (catalog.Remedy, responses.RemedyOut),
+    (comparison.Comparison, responses.ComparisonOut),
+    (comparison.FindingChange, responses.FindingChangeOut),
+    (comparison.History, responses.HistoryOut),
+    (comparison.HistoryPoint, responses.HistoryPointOut),
+    (comparison.LayerChange, responses.LayerChangeOut),
+    (comparison.Side, responses.SideOut),
+    (comparison.StatisticChange, responses.StatisticChangeOut),
     (errors.Fault, problems.ProblemFault),
 ]
 
@@ -58,7 +65,7 @@ def test_every_field_the_server_sends_has_its_place(ours: Any, theirs: Any) -> N
 
 def test_every_type_is_compared() -> None:
     compared = {ours for ours, _ in PAIRS}
-    for module in (results, statistics, catalog):
+    for module in (results, statistics, catalog, comparison):
         declared = {one for one in vars(module).values() if is_dataclass(one)}
         assert {one for one in declared if isinstance(one, type)} <= compared
 

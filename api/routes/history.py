@@ -1,0 +1,98 @@
+"""/v1/layers/history: one statistic of one layer over past analyses."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.dependencies import EngineDep
+from api.error_handlers import InvalidParameter
+from api.labels import read_labels
+from api.negotiation import JSON, negotiate
+from api.openapi import problems
+from api.schemas.queries import HistoryQuery
+from api.schemas.responses import HistoryOut, HistoryPointOut
+from service.domain.layer_statistics import OF_LAYERS, OF_PARAMETERS, is_statistic, value_of
+from service.domain.measurements import LayerMeasurements
+from service.use_cases import LayerPage
+
+router = APIRouter(prefix="/v1/layers", tags=["history"])
+
+_EXAMPLE = {
+    "layer": "fc1",
+    "statistic": "gradient.gain",
+    "items": [
+        {
+            "analysis": "01a1f968-dee0-73ba-aa23-b4ba0078eb83",
+            "created_at": "2026-11-21T13:00:00Z",
+            "labels": {"branch": "main", "commit": "0123abc"},
+            "verdict": "healthy",
+            "value": 0.98,
+            "low": 0.95,
+            "high": 1.01,
+        }
+    ],
+    "next_cursor": None,
+}
+
+
+@router.get(
+    "/history",
+    response_model=None,
+    responses={
+        200: {
+            "model": HistoryOut,
+            "content": {JSON: {"example": _EXAMPLE}},
+            "headers": {
+                "Link": {"schema": {"type": "string"}, "description": "rel=next: the next page."}
+            },
+        },
+        **problems("invalid_request", "not_acceptable"),
+    },
+)
+def read_layer_history(
+    request: Request, query: Annotated[HistoryQuery, Query()], engine: EngineDep
+) -> Response:
+    """How one statistic of one layer moved over the analyses that succeeded, newest first:
+    `?label=branch:main&layer=fc1&statistic=gradient.gain`."""
+    negotiate(request, JSON)
+    if not is_statistic(query.statistic):
+        raise InvalidParameter("statistic", _known())
+    labels = read_labels(query.label) or {}
+    page = engine.history(query.layer, labels, limit=query.limit, cursor=query.cursor)
+    following = request.url.include_query_params(cursor=page.next_cursor)
+    link = {"Link": f'<{following}>; rel="next"'} if page.next_cursor else {}
+    body = _history(query, page).model_dump_json()
+    return Response(body, media_type=JSON, headers=link)
+
+
+def _history(query: HistoryQuery, page: LayerPage) -> HistoryOut:
+    points = (
+        HistoryPointOut(
+            analysis=one.analysis.id,
+            created_at=one.analysis.created_at,
+            labels=dict(one.analysis.labels),
+            verdict=one.analysis.verdict,
+            value=value_of(one.layer, query.statistic),
+            low=low,
+            high=high,
+        )
+        for one in page.items
+        for low, high in (_range(one.layer, query.statistic),)
+    )
+    return HistoryOut(
+        layer=query.layer,
+        statistic=query.statistic,
+        items=tuple(points),
+        next_cursor=page.next_cursor,
+    )
+
+
+def _range(layer: LayerMeasurements, statistic: str) -> tuple[float | None, float | None]:
+    return layer.spread.get(statistic, (None, None))
+
+
+def _known() -> str:
+    own = ", ".join(OF_LAYERS)
+    return f"must be one of {own}; or PARAMETER.{{{', '.join(OF_PARAMETERS)}}}, as weight.grad_norm"
