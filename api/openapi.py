@@ -85,7 +85,10 @@ def analysis_body() -> dict[str, Any]:
     form = {
         "type": "object",
         "properties": {
-            "model": {**_FILE, "description": "TorchScript file; instead of `request.model`."},
+            "model": {
+                **_FILE,
+                "description": "TorchScript or exported program; instead of `request.model`.",
+            },
             "data": {
                 **_FILE,
                 "description": "Real samples, .safetensors or .npz; instead of "

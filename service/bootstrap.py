@@ -18,6 +18,7 @@ from service.config import Settings
 from service.dispatch.embedded import EmbeddedDispatcher
 from service.dispatch.wakeup import Waiting
 from service.intake.check import check_model
+from service.intake.program import program_in
 from service.intake.unknown import describe
 from service.ports import Artifact
 from service.sandbox.limits import MIB, Limits
@@ -81,6 +82,7 @@ def engine(settings: Settings, version: str) -> Iterator[UseCases]:
         read_headers=read_headers,
         check_model=lru_cache(CHECKED_FILES)(check_model),
         describe_unknown=describe,
+        read_program=program_in,
     )
     try:
         _refuse_to_be_open(settings, analyses, keys)
@@ -116,6 +118,7 @@ def worker(settings: Settings, wake_fd: int | None = None) -> Iterator[Worker]:
     from service.sandbox.prober import ZygoteProber
 
     database = Database(settings.database_url)
+    analyses = SqlAnalyses(database, UtcClock())
     artifacts = _artifacts(settings, database)
     files = _FilesAtWork(artifacts)
     prober = ZygoteProber(
@@ -130,9 +133,9 @@ def worker(settings: Settings, wake_fd: int | None = None) -> Iterator[Worker]:
         prober.start()
         yield Worker(
             f"{socket.gethostname()}:{os.getpid()}",
-            SqlAnalyses(database, UtcClock()),
+            analyses,
             prober,
-            partial(analyse, keep=files.keep),
+            partial(analyse, keep=files.keep, find_baseline=partial(_baseline, analyses)),
             _pause if wake_fd is None else Waiting(wake_fd),
             lease_seconds=settings.lease_seconds,
             discard=files.discard,
@@ -141,6 +144,13 @@ def worker(settings: Settings, wake_fd: int | None = None) -> Iterator[Worker]:
     finally:
         prober.close()
         database.close()
+
+
+def _baseline(analyses: SqlAnalyses, analysis_id: str) -> Baseline | None:
+    """Found for its owner when the comparison was asked for; None: deleted since."""
+    with suppress(AnalysisNotFound):
+        return baseline_of(analyses.get(analysis_id))
+    return None
 
 
 class _FilesAtWork:

@@ -22,13 +22,14 @@ from service.domain.errors import (
     AnalysisNotFound,
     AnalysisUnfinished,
     ArtifactNotFound,
+    ArtifactRejected,
     InvalidRequest,
-    NotYetSupported,
     SandboxUnavailable,
     ShapeMismatch,
     Unauthorized,
     UnsupportedArtifact,
 )
+from service.domain.exported_program import Program, UnreadableProgram
 from service.domain.measurements import LayerMeasurements
 from service.domain.model_source import SpecSource, model_source
 from service.domain.prescribed import patch_of, spec_of, weights_of
@@ -191,6 +192,7 @@ class UseCases:
         read_headers: Callable[[Path, str], Tensors],
         check_model: Callable[[Path, str], None],
         describe_unknown: Callable[[Path], str],
+        read_program: Callable[[Path], Program],
     ) -> None:
         """Asks as the owner `local`. `version`: of the engine; another one may answer otherwise.
         `open_without_keys`: while no API key was made, anyone is the owner `local`.
@@ -201,7 +203,8 @@ class UseCases:
         ArtifactRejected, FileNotFoundError.
         `check_model`: looks at a model file of this format without loading it; raises
         ArtifactRejected, FileNotFoundError. `describe_unknown`: what a file of no known format
-        seems to be."""
+        seems to be. `read_program`: what an exported program says of itself; raises
+        UnreadableProgram, FileNotFoundError."""
         self._owner = LOCAL
         self._analyses = analyses.owned_by(LOCAL)
         self._artifacts = artifacts.owned_by(LOCAL)
@@ -217,6 +220,7 @@ class UseCases:
         self._read_headers = read_headers
         self._check_model = check_model
         self._describe_unknown = describe_unknown
+        self._read_program = read_program
 
     def caller(self, token: str | None) -> Caller:
         """Who comes with this API key, or without any. Raises Unauthorized."""
@@ -254,6 +258,7 @@ class UseCases:
 
     def _submit(self, request: AnalysisRequest, once: Once | None) -> Submitted:
         _check_labels(request)
+        request = self._with_baseline(request)
         model_format, sha256 = self._checked_model(request)
         now = self._clock.now()
         analysis = Analysis(
@@ -275,6 +280,16 @@ class UseCases:
             if made == analysis.id:
                 self._dispatcher.dispatch(made)
         return Submitted(self._analyses.get(made), made != analysis.id)
+
+    def _with_baseline(self, request: AnalysisRequest) -> AnalysisRequest:
+        """With the id of what it is to be compared with, as things stand now."""
+        wanted = request.baseline
+        if wanted is None:
+            return request
+        labelled = Filter(status=Status.SUCCEEDED, labels={wanted.key: wanted.value})
+        newest = self._analyses.list(labelled, limit=1, cursor=None).items
+        found = newest[0].id if newest else None
+        return replace(request, baseline=replace(wanted, id=found))
 
     def _answered(self, analysis: Analysis, question: str, once: Once | None) -> str | None:
         """Id of a new analysis with the answer of an identical one that this owner asked for
@@ -428,6 +443,9 @@ class UseCases:
         with _within("/model/id"):
             # Again: what is let pass may have changed since the file was stored.
             self._check_file(artifact)
+        if model_format == "exported_program":
+            self._check_program(request.probe, artifact_id)
+            return model_format, artifact_id.removeprefix("sha256:")
         self._check_data(request.probe, request.probe.inputs)
         if not request.probe.inputs and request.probe.data is None:
             guess = self._guess_inputs(self._artifacts.path(artifact_id))
@@ -443,6 +461,16 @@ class UseCases:
             self._check_model(path, artifact.format)
         except FileNotFoundError as error:
             raise ArtifactNotFound(f"no artifact {artifact.id}") from error
+
+    def _check_program(self, probe: ProbePlan, artifact_id: str) -> None:
+        """An exported program brings its inputs: what is said of them has to fit."""
+        try:
+            program = self._read_program(self._artifacts.path(artifact_id))
+        except FileNotFoundError as error:
+            raise ArtifactNotFound(f"no artifact {artifact_id}") from error
+        except UnreadableProgram as error:
+            raise ArtifactRejected(str(error), pointer="/model/id") from error
+        self._check_data(probe, program.fitted(probe).inputs)
 
     def _check_weights(self, source: SpecSource) -> None:
         if source.weights_id is not None:
@@ -530,16 +558,11 @@ def _check_inputs_fit(inputs: tuple[InputPlan, ...], architecture: Architecture)
 
 
 def _check_format(model_format: str) -> None:
-    if model_format == "exported_program":
-        raise NotYetSupported(
-            "exported programs (.pt2) are not yet supported; "
-            "save with torch.jit.save(torch.jit.trace(model, example), path)",
-            pointer="/model/id",
-        )
-    if model_format != "torchscript":
+    if model_format not in ("torchscript", "exported_program"):
         raise UnsupportedArtifact(
             f"this file is {model_format}, not a model; "
-            "save with torch.jit.save(torch.jit.trace(model, example), path)",
+            "save with torch.export.save(torch.export.export(model, (example,)), path) or "
+            "torch.jit.save(torch.jit.trace(model, example), path)",
             pointer="/model/id",
         )
 

@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from service.domain.findings import Severity
 from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
-from service.domain.request import ALL_KINDS, AnalysisRequest, IgnoreRule, ModelRequest
+from service.domain.request import ALL_KINDS, AnalysisRequest, BaselineRequest, IgnoreRule, ModelRequest
 
 NOT_YET = "not_yet_supported"
 
@@ -52,11 +52,6 @@ def not_yet(*values: object) -> AfterValidator:
         return value
 
     return AfterValidator(refuse)
-
-
-def _only_null(value: Any) -> None:
-    if value is not None:
-        raise _refused("this field")
 
 
 class SpecInputIn(Wire):
@@ -202,8 +197,8 @@ class ProbeIn(Wire):
     """How the model is probed."""
 
     inputs: list[InputIn] = Field(default_factory=list, max_length=16)
-    """One entry per model input; taken from a spec, seen from `data`, else needed for
-    TorchScript."""
+    """One entry per model input; taken from a spec or an exported program, seen from `data`, else
+    needed for TorchScript."""
     data: ArtifactId | None = None
     """Artifact id of real samples to draw batches from, instead of noise: a .safetensors or .npz
     file with `x` (or `x0`, `x1`, … for several inputs), a row per sample, and perhaps `y`, the
@@ -291,8 +286,13 @@ class IgnoreIn(Wire):
 class BaselineIn(Wire):
     """The newest finished analysis that carries this label."""
 
-    label: str = Field(min_length=1, max_length=321)
-    """key:value."""
+    label: str = Field(min_length=1, max_length=321, pattern=r"^[^:\x00]+:[^\x00]*$")
+    """key:value, as branch:main."""
+
+    def to_domain(self) -> BaselineRequest:
+        """The same in the engine's words."""
+        key, _, value = self.label.partition(":")
+        return BaselineRequest(key, value)
 
 
 def _known_kind(kind: str) -> str:
@@ -327,8 +327,10 @@ class AnalysisOptions(Wire):
     analysis that says `cached`."""
     fail_on: Literal["error", "warning", "never"] = "error"
     """Lowest severity that makes `passed` false."""
-    baseline: Annotated[BaselineIn | None, AfterValidator(_only_null)] = None
-    """Analysis to compare with. Not yet supported."""
+    baseline: BaselineIn | None = None
+    """Compare with the newest analysis of yours that succeeded and carries this label: layers that
+    lose gradient against it, beyond chance, are finding `gradient_regression`. Where there is none,
+    `notes` says so."""
     labels: dict[LabelKey, LabelText] = Field(default_factory=dict, max_length=64)
     """The caller's own key-value pairs; keys without a colon."""
 
@@ -343,6 +345,7 @@ class AnalysisOptions(Wire):
             labels=dict(self.labels),
             retain=self.retain,
             fresh=self.fresh,
+            baseline=self.baseline.to_domain() if self.baseline else None,
         )
 
 

@@ -25,7 +25,7 @@ class ArtifactSource:
     artifact_id: str
     """"sha256:" and 64 hexadecimal digits."""
     format: str
-    """torchscript (exported_program is not yet supported)."""
+    """torchscript or exported_program."""
 
 
 ModelSource = SpecSource | ArtifactSource

@@ -1,4 +1,4 @@
-"""The story of the filter: structure, members, code, pickles. The first fault ends it."""
+"""The story of the filter: structure, members, code or graph, pickles. The first fault ends it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from service.domain.errors import ArtifactRejected
 from service.intake import limits, pickles
 from service.intake.archive import check_structure, open_zip, read_member, shown
 from service.intake.code import CodeFile, check_code
+from service.intake.program import check_program
 from service.intake.refusal import Refused
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError)
@@ -48,6 +49,7 @@ def _exported_program(archive: zipfile.ZipFile) -> None:
     for member in archive.infolist():
         if member.filename.endswith((".so", ".cubin", ".cpp", ".o")):
             raise Refused(f"{shown(member.filename)} is compiled code")
+    check_program(archive)
     _check_pickles(archive, pickles.EXPORTED, pickles.Budget())
 
 

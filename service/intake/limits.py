@@ -24,3 +24,7 @@ MAX_PICKLES = 32 * MIB
 """Bytes of all pickles together, where tensors do not count."""
 MAX_OPCODES = 4_000_000
 """Of all pickles together; they are read at a million a second."""
+MAX_PROGRAM = 32 * MIB
+"""Bytes of an exported program's JSON; an operation takes some 2,000, so 15,000 operations."""
+MAX_EXPRESSION = 1000
+"""Characters of one size's expression."""

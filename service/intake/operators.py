@@ -179,3 +179,19 @@ ATEN = _words(
     """
 )
 """aten::, the operators on tensors, numbers, lists, dicts and texts; `device` makes a device."""
+
+EXPORTED_ATEN = _words(
+    """
+    _adaptive_avg_pool2d_backward _assert_async _assert_scalar _assert_tensor_metadata
+    _local_scalar_dense _log_softmax _native_batch_norm_legit_functional
+    _native_batch_norm_legit_no_training _softmax _to_copy _unsafe_index _unsafe_view
+    _scaled_dot_product_flash_attention_for_cpu _transformer_encoder_layer_fwd addcmul addmm
+    alias amax amin clone convolution convolution_overrideable copy detach embedding
+    empty_permuted full full_like index index_put lift_fresh_copy native_batch_norm native_dropout
+    native_group_norm native_layer_norm new_full permute repeat scalar_tensor
+    rrelu_with_noise_functional sym_constrain_range sym_constrain_range_for_size sym_is_contiguous
+    sym_numel sym_size sym_storage_offset sym_stride unbind unsqueeze view_copy
+    """
+)
+"""aten:: besides, as torch.export writes graphs: what autograd calls below TorchScript's
+operators, and arithmetic on sizes."""

@@ -9,7 +9,10 @@ from service.intake import limits, pickles
 from service.intake.archive import open_zip, read_member, shown
 from service.intake.refusal import Refused
 
-_EXPORT = "save with torch.jit.save(torch.jit.trace(model, example), path)"
+_EXPORT = (
+    "save with torch.export.save(torch.export.export(model, (example,)), path) or "
+    "torch.jit.save(torch.jit.trace(model, example), path)"
+)
 _ACCEPTED = (
     "TorchScript (torch.jit.save), an exported program (torch.export.save), safetensors or npz"
 )

@@ -24,6 +24,7 @@ from service.domain.errors import (
     ProbeOutOfMemory,
 )
 from service.domain.probe_plan import InputPlan, ProbePlan
+from service.probing.loaders import exported_program
 from service.probing.loaders.torchscript import plain_executor
 from service.probing.session import Session
 from service.probing.trace import first_lines
@@ -92,7 +93,8 @@ def serve(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
 def warm_up() -> None:
     """One whole job before the first fork, so that no child imports a module or warms a cache.
 
-    A small model as spec and as TorchScript: load, record, measure, settle, train, export.
+    A small model as spec, TorchScript and exported program: load, record, measure, settle, train,
+    export.
     """
     torch.set_num_threads(1)
     # torch.fx.Interpreter makes a progress bar, and tqdm, where it is installed, a thread for it:
@@ -109,6 +111,38 @@ def warm_up() -> None:
     inputs = (InputPlan((4,)),)
     plan = ProbePlan(inputs=inputs, batch_size=4, batches=2, seeds=1, trial_steps=2)
     _whole_job(Session.open(plan, None, file))
+    plan = ProbePlan(batches=2, seeds=1, trial_steps=2)
+    _whole_job(Session.open(plan, None, _small_program(), model_format=exported_program.FORMAT))
+
+
+class _SmallProgram(torch.nn.Module):
+    """Has a part without gradients and sizes that are reckoned, which are read by code of their
+    own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(5, 4)
+        self.places: torch.Tensor
+        self.register_buffer("places", torch.ones(1, 9, 4), persistent=False)
+        self.head = torch.nn.Linear(4, 3)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        seen: torch.Tensor = self.embedding(tokens) + self.places[:, : tokens.shape[1]]
+        with torch.no_grad():
+            seen.mean().relu()
+        logits: torch.Tensor = self.head(torch.cat([seen, seen], 1).tanh().mean(1))
+        return logits
+
+
+def _small_program() -> io.BytesIO:
+    """A .pt2 file, its batch and length free."""
+    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=9)}
+    tokens = torch.ones(3, 4, dtype=torch.int64)
+    program = torch.export.export(_SmallProgram(), (tokens,), dynamic_shapes=(sizes,))
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    return file
 
 
 def _with_data_and_weights(plan: ProbePlan) -> Session:
@@ -142,6 +176,7 @@ def _open(
         ask.plan,
         ask.architecture,
         file,
+        model_format=ask.format,
         memory_mb=ask.memory_mb,
         weights=weights or None,
         data=data or None,

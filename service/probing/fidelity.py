@@ -38,10 +38,12 @@ def _answers(
     forward: Callable[..., Any], model: LoadedModel, batch: Batch, loss: Loss, *, gradients: bool
 ) -> tuple[Tensor | None, ...]:
     """Output and, when asked for, the gradient of every parameter."""
-    with preserved(model.buffers), torch.set_grad_enabled(gradients):
+    # Also without gradients as when it was recorded: a product of matrices is reckoned in another
+    # order, and so differs in its last bits, when none is wanted.
+    with preserved(model.buffers), torch.enable_grad():
         torch.manual_seed(batch.seed)
         output = primary_output(forward(*batch.inputs))
-        if not output.requires_grad:
+        if not (gradients and output.requires_grad):
             return (output.detach(),)
         value = loss.compute(output, batch.target(output, loss))
         return (output.detach(), *gradients_of(value, list(model.parameters.values())))

@@ -51,7 +51,7 @@ class GradientProbe:
     def value(self) -> float:
         """f(θ)."""
         with preserved(self.buffers):
-            return float(self._loss().double())
+            return float(self._loss().detach().double())
 
     @torch.no_grad()
     def difference(self, direction: list[Tensor], step: float) -> float:

@@ -37,7 +37,7 @@ from service.probing.fidelity import is_faithful
 from service.probing.gradient_check import GradientProbe, check
 from service.probing.input_statistics import input_statistics
 from service.probing.layering import Layer, layers_of
-from service.probing.loaders import spec, torchscript
+from service.probing.loaders import exported_program, spec, torchscript
 from service.probing.loaders.loaded import LoadedModel, loaded
 from service.probing.losses import Loss
 from service.probing.optimizers import updates
@@ -106,20 +106,28 @@ class Session:
         architecture: Architecture | None,
         file: IO[bytes] | None,
         *,
+        model_format: str = "torchscript",
         memory_mb: int | None = None,
         weights: bytes | None = None,
         data: bytes | None = None,
     ) -> Session:
         """Build a spec's model (with `weights`, a safetensors file, in place of its
-        initialization) or load a file's. Raises ProbeFailure."""
+        initialization) or load a file's, torchscript or exported_program. Raises
+        ProbeFailure."""
         dtype = getattr(torch, plan.precision)
+        program = None
         if architecture is not None:
             plan = _with_inputs(plan, architecture)
+        elif file is not None and model_format == exported_program.FORMAT:
+            program = exported_program.read(file)
+            plan = program.fitted(plan)
         rows = None if data is None else read(data, dtype, plan.inputs)
         if rows is not None and not plan.inputs:
             plan = replace(plan, inputs=rows.plans())
         if architecture is not None:
             model = _from_spec(architecture, plan, dtype, weights)
+        elif program is not None:
+            model = program.build(mode=plan.mode, dtype=dtype)
         elif file is not None:
             model = torchscript.load(file, mode=plan.mode, dtype=dtype)
         else:
@@ -387,7 +395,7 @@ class Session:
         return input_statistics(data, channels_first=first.startswith("conv"))
 
     def _notes(self) -> tuple[str, ...]:
-        notes = list(self.cuts)
+        notes = [*self.model.notes, *self.cuts]
         if not self.recorded:
             notes.append(
                 "data_dependent: the model takes another path for other data; every batch was "

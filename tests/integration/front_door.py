@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from api.app import create_app
 from service.config import Settings
 from service.domain.api_keys import Scope, mint
+from service.intake.program import program_in
 from service.intake.unknown import describe
 from service.storage.analyses import SqlAnalyses
 from service.storage.api_keys import SqlApiKeys
@@ -77,6 +78,7 @@ class FrontDoor:
             read_headers=read_headers,
             check_model=lambda *_: None,
             describe_unknown=describe,
+            read_program=program_in,
         )
         self.app = create_app(self.use_cases, Settings(**settings))
 

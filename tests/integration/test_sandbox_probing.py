@@ -81,26 +81,43 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    from tests.probing.exported import ANY, Transformer
+    from tests.probing.exported import exported as saved
+
+    path = tmp_path_factory.mktemp("models") / "exported.pt2"
+    example = (torch.ones(3, 6, dtype=torch.int64), torch.ones(3, 6))
+    path.write_bytes(saved(Transformer(), example, ({0: ANY}, {0: ANY})).getvalue())
+    return path
+
+
 @pytest.fixture(scope="module", params=[1, 2], ids=["one thread", "two threads"])
-def prober(request: pytest.FixtureRequest, scripted: Path) -> Iterator[ZygoteProber]:
+def prober(
+    request: pytest.FixtureRequest, scripted: Path, exported: Path
+) -> Iterator[ZygoteProber]:
     children = "tests.integration.probing_children"
     prober = ZygoteProber(
         Limits(wall_seconds=120),
         f"{children}:serve",
         f"{children}:warm_up",
-        lambda _: scripted,
+        lambda name: exported if name == "sha256:2" else scripted,
         threads=request.param,
     )
     yield prober
     prober.close()
 
 
-@pytest.mark.parametrize("name", [*SPECS, "torchscript"])
+@pytest.mark.parametrize("name", [*SPECS, "torchscript", "exported_program"])
 def test_a_whole_job_runs_sealed_and_imports_nothing(prober: ZygoteProber, name: str) -> None:
     plan = ProbePlan(batch_size=4, batches=2, seeds=2, trial_steps=3)
     source: ModelSource = ArtifactSource("sha256:1", "torchscript")
     if name == "torchscript":
         plan = ProbePlan(inputs=(InputPlan((2, 8)),), batch_size=4, batches=2, trial_steps=3)
+    elif name == "exported_program":
+        source = ArtifactSource("sha256:2", "exported_program")
     else:
         source = SpecSource(resolve(SPECS[name]))
     with prober.open(source, plan) as session:

@@ -22,7 +22,7 @@ from service.sandbox.seal import why_unsealable
 from tests.security import hostile_models as hostile
 from tests.security.servers import PROBE, Server, serving
 from tests.unit.intake import test_archive, test_pickles
-from tests.unit.intake.archives import archive
+from tests.unit.intake.archives import archive, exported
 
 UNSEALABLE = why_unsealable()
 pytestmark = pytest.mark.skipif(UNSEALABLE is not None, reason=f"cannot seal here: {UNSEALABLE}")
@@ -186,7 +186,7 @@ FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         "artifact_rejected",
     ),
     "an exported program with a payload": (
-        lambda good: test_pickles.exported(
+        lambda good: exported(
             {"net/data/sample_inputs/model.pt": pickle.dumps(test_pickles.RunsCode())}
         ),
         "artifact_rejected",

@@ -17,7 +17,7 @@ class LoadedModel:
     """A model ready to be recorded."""
 
     format: str
-    """spec or torchscript."""
+    """spec, torchscript or exported_program."""
     module: nn.Module
     """Called with the inputs."""
     parameters: dict[str, Tensor]
@@ -33,6 +33,8 @@ class LoadedModel:
     """Further names of the parameters and buffers that have several → the name above."""
     redrawn: bool = False
     """True when a change draws parameters anew: then even the first seed is a fresh one."""
+    notes: tuple[str, ...] = ()
+    """What the file fixed, whatever was asked for."""
 
     def record(self, inputs: tuple[Tensor, ...]) -> Recording:
         """The graph of one forward pass. Raises ModelRaised, NotDifferentiable."""
@@ -46,6 +48,7 @@ def loaded(
     mode: str,
     dtype: torch.dtype,
     fresh: Callable[[], dict[str, Tensor]] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> LoadedModel:
     """Cast to `dtype`, set train or eval mode ("as_saved" leaves it), let every parameter learn."""
     module.to(dtype)
@@ -63,7 +66,9 @@ def loaded(
     buffers = dict(named(module.named_buffers()))
     rest = {name: value for name, value in parameters.items() if name not in learnable}
     aliases = _further_names(module, {**parameters, **buffers})
-    return LoadedModel(format, module, learnable, {**buffers, **rest}, frozen, fresh, aliases)
+    return LoadedModel(
+        format, module, learnable, {**buffers, **rest}, frozen, fresh, aliases, notes=notes
+    )
 
 
 def _further_names(module: nn.Module, known: Mapping[str, Tensor]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from service.domain.model_source import ModelSource
 from service.domain.probe_plan import InputPlan, ProbePlan
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest, ModelRequest
+from service.intake.program import program_in
 from service.intake.unknown import describe
 from service.ports import Artifact, Prober, ProbeSession
 from service.storage.analyses import SqlAnalyses
@@ -84,6 +85,7 @@ class House:
             read_headers=read_headers,
             check_model=lambda *_: None,
             describe_unknown=describe,
+            read_program=program_in,
         )
         self.worker = Worker(
             "w1",

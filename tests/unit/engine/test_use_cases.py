@@ -21,7 +21,6 @@ from service.domain.errors import (
     ArtifactNotFound,
     ArtifactRejected,
     InvalidRequest,
-    NotYetSupported,
     QueueFull,
     SandboxUnavailable,
     ShapeMismatch,
@@ -30,6 +29,7 @@ from service.domain.errors import (
 )
 from service.domain.probe_plan import InputPlan, ProbePlan
 from service.domain.request import AnalysisRequest, ModelRequest
+from service.intake.program import program_in
 from service.intake.unknown import describe
 from service.storage.analyses import SqlAnalyses
 from service.storage.api_keys import SqlApiKeys
@@ -99,9 +99,9 @@ class House:
             read_headers=read_headers,
             check_model=self.check_model,
             describe_unknown=describe,
+            read_program=program_in,
             **(given | settings),
         )
-
 
     def check_model(self, path: Path, model_format: str) -> None:
         assert path.exists()
@@ -204,7 +204,7 @@ def test_torchscript_without_inputs_prints_the_request_to_paste(
 @pytest.mark.parametrize(
     ("members", "error"),
     [
-        (["net/archive_format", "net/models/model.json"], NotYetSupported),
+        (["net/archive_format", "net/models/model.json"], ArtifactRejected),
         (["x.npy"], UnsupportedArtifact),
     ],
 )

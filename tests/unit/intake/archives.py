@@ -1,10 +1,18 @@
-"""TorchScript archives made by hand, right and wrong."""
+"""TorchScript archives and exported programs made by hand, right and wrong."""
 
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.domain.errors import ArtifactRejected
+from service.intake.check import check_model
 
 CODE = b"def forward(self, x: Tensor) -> Tensor:\n  return torch.relu(x)\n"
 EMPTY = b"\x80\x02)."
@@ -30,3 +38,46 @@ def archive(changed: Mapping[str, bytes] | None = None, *, compress: bool = Fals
 
 def with_code(text: str) -> bytes:
     return archive({"net/code/__torch__.py": text.encode()})
+
+
+def program() -> dict[str, Any]:
+    """One input of (4, 3), one operation."""
+    tensor = {"as_tensor": {"name": "x"}}
+    node = {
+        "target": "torch.ops.aten.relu.default",
+        "inputs": [{"name": "self", "arg": tensor}],
+        "outputs": [{"as_tensor": {"name": "y"}}],
+    }
+    sizes = {"dtype": 7, "sizes": [{"as_int": 4}, {"as_int": 3}]}
+    return {
+        "range_constraints": {},
+        "graph_module": {
+            "graph": {"nodes": [node], "tensor_values": {"x": sizes, "y": sizes}},
+            "signature": {"input_specs": [{"user_input": {"arg": tensor}}]},
+        },
+    }
+
+
+def exported(changed: Mapping[str, bytes]) -> bytes:
+    """An exported program, with some members changed or added."""
+    members = {
+        "net/archive_format": b"pt2",
+        "net/models/model.json": json.dumps(program()).encode(),
+    }
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as made:
+        for name, content in {**members, **changed}.items():
+            made.writestr(name, content)
+    return file.getvalue()
+
+
+def refused_program(
+    folder: Path, said: dict[str, Any] | bytes, others: Mapping[str, bytes] | None = None
+) -> str:
+    """What the filter says of an archive with this program."""
+    content = said if isinstance(said, bytes) else json.dumps(said).encode()
+    path = folder / "model"
+    path.write_bytes(exported({"net/models/model.json": content, **(others or {})}))
+    with pytest.raises(ArtifactRejected) as caught:
+        check_model(path, "exported_program")
+    return caught.value.detail

@@ -14,7 +14,7 @@ import pytest
 from service.domain.errors import ArtifactRejected
 from service.intake import limits
 from service.intake.check import check_model
-from tests.unit.intake.archives import EMPTY, MEMBERS, archive
+from tests.unit.intake.archives import EMPTY, MEMBERS, archive, exported
 
 TORCHSCRIPT_PICKLES = [
     "net/data.pkl",
@@ -63,15 +63,6 @@ def test_a_pickle_may_call_what_torchscript_is_made_of(
     detail = refused(tmp_path, archive({member: content}))
     assert member in detail
     assert re.search(said, detail)
-
-
-def exported(changed: dict[str, bytes]) -> bytes:
-    members = {"net/archive_format": b"pt2", "net/models/model.json": b"{}"}
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as made:
-        for name, content in {**members, **changed}.items():
-            made.writestr(name, content)
-    return file.getvalue()
 
 
 def torch_saved(content: bytes) -> bytes:
