@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,6 +17,8 @@ import structlog
 from service.config import Settings
 from service.dispatch.embedded import EmbeddedDispatcher
 from service.dispatch.wakeup import Waiting
+from service.domain.baseline import Baseline, baseline_of
+from service.domain.errors import AnalysisNotFound
 from service.intake.check import check_model
 from service.intake.program import program_in
 from service.intake.unknown import describe

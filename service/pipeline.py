@@ -10,6 +10,7 @@ from typing import Any
 
 from service.diagnosis.diagnose import diagnose, unmatched, wants_settling, wants_trial
 from service.domain.analysis import Stage
+from service.domain.baseline import Baseline
 from service.domain.errors import ChangeRefused
 from service.domain.findings import Diagnosis, Severity, Verdict
 from service.domain.measurements import Measurements, ModelFacts, Trial
@@ -38,10 +39,11 @@ def analyse(
     prober: Prober,
     on_stage: Callable[[Stage], None],
     keep: Keep | None = None,
+    find_baseline: Callable[[str], Baseline | None] = lambda _: None,
 ) -> Report:
     """Answer one request. A child that is lost after the diagnosis costs what it had still to
-    verify, and no more. `keep`: stores the repaired weights. Raises ProbeFailure,
-    SandboxUnavailable."""
+    verify, and no more. `keep`: stores the repaired weights. `find_baseline`: the analysis of this
+    id, to compare with; None when it is gone. Raises ProbeFailure, SandboxUnavailable."""
     watch = _Stopwatch(on_stage)
     plan = request.probe
     with watch.stage(Stage.LOAD), prober.open(source, plan) as session:
@@ -81,6 +83,16 @@ def analyse(
                 keep=keep if request.retain == "all" else None,
             )
         peak = session.peak_memory_mb()
+    baseline = _baseline(request, find_baseline)
+    if baseline is not None:
+        diagnosis = diagnose(
+            measurements,
+            settled=settled,
+            trial=trial,
+            plan=plan,
+            ignore=request.ignore,
+            baseline=baseline,
+        )
     return Report(
         facts=facts,
         probe=_as_used(plan, facts, measurements),
@@ -93,8 +105,10 @@ def analyse(
         cost=Cost(watch.total(), facts.device, peak, watch.seconds),
         notes=measurements.notes
         + _unused_rules(request, diagnosis)
+        + _baseline_notes(request, baseline, measurements)
         + _verified_notes(verified, rest),
         passed=passes(diagnosis, request.fail_on),
+        baseline=baseline.id if baseline else None,
     )
 
 
@@ -119,6 +133,31 @@ def _static(
         diagnose(measurements, settled=settled, plan=request.probe, ignore=request.ignore),
         settled,
     )
+
+
+def _baseline(
+    request: AnalysisRequest, find_baseline: Callable[[str], Baseline | None]
+) -> Baseline | None:
+    wanted = request.baseline
+    return find_baseline(wanted.id) if wanted is not None and wanted.id is not None else None
+
+
+def _baseline_notes(
+    request: AnalysisRequest, baseline: Baseline | None, measurements: Measurements
+) -> tuple[str, ...]:
+    """Why there is no comparison, or nothing in it."""
+    wanted = request.baseline
+    if wanted is None:
+        return ()
+    label = f"{wanted.key}:{wanted.value}"
+    if wanted.id is None:
+        return (f"baseline: no analysis that succeeded carries the label {label} yet",)
+    if baseline is None:
+        return (f"baseline: {wanted.id}, the newest with the label {label}, was deleted since",)
+    names = {layer.name for layer in baseline.layers}
+    if not any(layer.name in names for layer in measurements.layers):
+        return (f"baseline: {baseline.id} has no layer of the same name, nothing was compared",)
+    return ()
 
 
 def _trained(session: LosableSession) -> Trial | None:

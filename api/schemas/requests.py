@@ -20,7 +20,13 @@ from pydantic_core import PydanticCustomError
 
 from service.domain.findings import Severity
 from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
-from service.domain.request import ALL_KINDS, AnalysisRequest, BaselineRequest, IgnoreRule, ModelRequest
+from service.domain.request import (
+    ALL_KINDS,
+    AnalysisRequest,
+    BaselineRequest,
+    IgnoreRule,
+    ModelRequest,
+)
 
 NOT_YET = "not_yet_supported"
 

@@ -105,6 +105,7 @@ class Client:
         ignore: Sequence[Json] | None = None,
         fail_on: str | None = None,
         retain: str | None = None,
+        baseline: Json | None = None,
         fresh: bool | None = None,
         wait: float = DEFAULT_WAIT,
     ) -> Succeeded:
@@ -129,6 +130,7 @@ class Client:
             ignore=ignore,
             fail_on=fail_on,
             retain=retain,
+            baseline=baseline,
             fresh=fresh,
         )
         return self.wait(submitted.id, wait)
@@ -145,6 +147,7 @@ class Client:
         ignore: Sequence[Json] | None = None,
         fail_on: str | None = None,
         retain: str | None = None,
+        baseline: Json | None = None,
         fresh: bool | None = None,
     ) -> Analysis:
         """As `analyze`, without waiting.
@@ -158,6 +161,7 @@ class Client:
             "ignore": ignore,
             "fail_on": fail_on,
             "retain": retain,
+            "baseline": baseline,
             "fresh": fresh,
         }
         given = {name: value for name, value in options.items() if value is not None}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from service.domain.baseline import Baseline
 from service.domain.findings import Finding, Severity
 from service.domain.measurements import LayerMeasurements, Measurements, Trial
 from service.domain.probe_plan import ProbePlan
@@ -26,6 +27,8 @@ class Case:
     """The same after a few optimizer steps, when step 0 alone could mislead."""
     trial: Trial | None = None
     """The short trainings, when there were any."""
+    baseline: Baseline | None = None
+    """An earlier analysis to compare with, when the request names one."""
 
     @property
     def flow(self) -> Measurements:

@@ -21,6 +21,7 @@ from service.diagnosis.verdict import (
     tried_as_named,
     unseen,
 )
+from service.domain.baseline import Baseline
 from service.domain.findings import Diagnosis, Finding, Severity, Suppressed, Verdict
 from service.domain.measurements import Measurements, Trial
 from service.domain.probe_plan import ProbePlan
@@ -34,15 +35,17 @@ def diagnose(
     settled: Measurements | None = None,
     plan: ProbePlan,
     ignore: Sequence[IgnoreRule] = (),
+    baseline: Baseline | None = None,
 ) -> Diagnosis:
     """Judge one model.
 
     `settled`: the same model measured after a few optimizer steps (see `wants_settling`);
-    `trial`: its short trainings (see `wants_trial`). A finding matched by `ignore` is moved to
+    `trial`: its short trainings (see `wants_trial`); `baseline`: what to compare with, which adds a
+    finding and changes no verdict. A finding matched by `ignore` is moved to
     `suppressed` and counts for nothing. The verdict is unhealthy exactly when a finding of
     severity error is left. With no layer measured it is inconclusive.
     """
-    case = Case(measurements, plan, settled, trial)
+    case = Case(measurements, plan, settled, trial, baseline)
     told, suppressed = _read(case, ignore)
     raw = static_belief(told, plan.optimizer, doubt(measurements, settled))
     belief = _in_the_light_of(trial, raw, plan, unseen(told))

@@ -206,5 +206,26 @@ beyond 3 are constant weights alone."""
 THEORY_WORTH_TELLING = 0.1
 """Relative difference that it takes besides."""
 
+REGRESSION_WORTH_TELLING = 0.5
+"""Decades that a layer's gain or gradient falls against the baseline before it is told: a factor
+3.2, a fifth of what puts training at risk (`GRADIENT_FALL`), so that five of them do."""
+REGRESSION_FALSE_ALARM = 1e-4
+"""Probability that an analysis of an unchanged model finds a regression anywhere, all comparisons
+together: one in a year of thirty a day. Of 600 repeated runs of three networks with other seeds
+none had one (tests/probing/test_regression.py)."""
+LEAST_SCATTER = 0.02
+"""Standard deviation of a logarithm that is always granted: float32 sums in another order, another
+version of torch."""
+EXPECTED_RANGE = (1.0, 1.128, 1.693, 2.059, 2.326, 2.534, 2.704, 2.847, 2.970, 3.078)
+"""Expected range of n normal numbers in standard deviations, n = 2 … 10 (Tippett 1925; d₂ of
+quality control); for one, the range over its batches is taken as it is. More than ten count as
+ten, which takes the scatter for larger than it is."""
+
+
+def expected_range(count: int) -> float:
+    """Of `count` ≥ 1 numbers, in standard deviations."""
+    return EXPECTED_RANGE[min(count, len(EXPECTED_RANGE)) - 1]
+
+
 SURE = 0.9
 """Confidence of the static verdict from which no short training is asked for."""

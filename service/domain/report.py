@@ -38,3 +38,5 @@ class Report:
     cost: Cost
     notes: tuple[str, ...]
     passed: bool
+    baseline: str | None = None
+    """Id of the analysis it was compared with; None where there was none."""

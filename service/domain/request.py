@@ -34,6 +34,19 @@ class IgnoreRule:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class BaselineRequest:
+    """What to compare with."""
+
+    key: str
+    """Of a label."""
+    value: str
+    """Of the same."""
+    id: str | None = None
+    """The newest analysis of this owner that had succeeded and carries the label when this one was
+    asked for; None: there was none."""
+
+
 ALL_KINDS: tuple[str, ...] = (
     "initializer",
     "activation",
@@ -65,6 +78,8 @@ class AnalysisRequest:
     retain: str = "all"
     """all; statistics: the files it refers to are deleted when it ends; nothing: the analysis too,
     once its final answer was read."""
+    baseline: BaselineRequest | None = None
+    """None: no comparison."""
     fresh: bool = False
     """True: not to be answered from an identical finished analysis."""
 

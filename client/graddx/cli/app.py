@@ -18,7 +18,7 @@ from graddx.cli.apply import chosen, id_of, take
 from graddx.cli.check import Check, Form, ask, checked_form, result_stream, show
 from graddx.cli.complaint import complain
 from graddx.cli.formats.summary import append_summary
-from graddx.cli.options import INPUT_FORM, read_labels, read_probe
+from graddx.cli.options import INPUT_FORM, read_baseline, read_labels, read_probe
 from graddx.cli.settings import find_settings, read_settings
 from graddx.client import API_KEY_VARIABLE, DEFAULT_URL, DEFAULT_WAIT, Client
 from graddx.errors import GraddxError
@@ -117,6 +117,12 @@ def check(
     label: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Stored with the analysis.")
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="Compare with the newest analysis that carries this label."
+        ),
+    ] = None,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -150,6 +156,7 @@ def check(
             ignore=settings.ignore,
             allowed_changes=settings.allowed_changes,
             fail_on=fail_on or settings.fail_on,
+            baseline=read_baseline(baseline or settings.baseline),
             timeout=_first(timeout, settings.timeout, DEFAULT_WAIT),
         )
         with result_stream(output) as out, Client(url, api_key) as client:

@@ -50,6 +50,8 @@ class Check:
     """Kinds of recommendation; None: the server's default."""
     fail_on: str | None
     """error, warning or never; None: the server's default."""
+    baseline: dict[str, str] | None
+    """As in a request; None: nothing to compare with."""
     timeout: float
     """Seconds to wait for the diagnosis, ≥ 0."""
 
@@ -67,6 +69,7 @@ def ask(client: Client, check: Check, stderr: Console) -> Analysis:
             allowed_changes=check.allowed_changes,
             ignore=[asdict(rule) for rule in check.ignore] or None,
             fail_on=check.fail_on,
+            baseline=check.baseline,
         )
         watch = (lambda now: say(doing(now))) if stderr.is_terminal else None
         try:

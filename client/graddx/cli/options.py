@@ -48,6 +48,16 @@ def read_labels(pairs: Sequence[str]) -> dict[str, str]:
     return labels
 
 
+def read_baseline(pair: str | None) -> dict[str, str] | None:
+    """`baseline` of the request, given as the label key=value."""
+    if pair is None:
+        return None
+    key, separator, value = pair.partition("=")
+    if not separator or not key:
+        raise InvalidInput(f"--baseline {pair}: expected KEY=VALUE, a label, as branch=main")
+    return {"label": f"{key}:{value}"}
+
+
 def _json_object(text: str) -> dict[str, Any]:
     where = "--probe"
     try:

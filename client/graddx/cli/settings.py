@@ -54,6 +54,8 @@ class Settings:
     """Lowest severity that does not pass."""
     timeout: float | None = None
     """Seconds to wait for the diagnosis."""
+    baseline: str | None = None
+    """A label, as branch=main: the newest analysis that carries it is compared with."""
     allowed_changes: tuple[str, ...] | None = None
     """Kinds of recommendation the project can use."""
     labels: dict[str, str] = field(default_factory=dict)

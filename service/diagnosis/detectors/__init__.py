@@ -12,6 +12,7 @@ from service.diagnosis.detectors.extreme_update_ratio import ExtremeUpdateRatio
 from service.diagnosis.detectors.fading_memory import FadingMemory
 from service.diagnosis.detectors.gain_off_theory import GainOffTheory
 from service.diagnosis.detectors.gradient_check_failed import GradientCheckFailed
+from service.diagnosis.detectors.gradient_regression import GradientRegression
 from service.diagnosis.detectors.half_precision_underflow import HalfPrecisionUnderflow
 from service.diagnosis.detectors.initial_loss_off import InitialLossOff
 from service.diagnosis.detectors.narrow_layer import NarrowLayer
@@ -51,5 +52,6 @@ ALL_DETECTORS: tuple[Detector, ...] = (
     GainOffTheory(),
     ExportedInEvalMode(),
     HalfPrecisionUnderflow(),
+    GradientRegression(),
 )
 """Causes before their consequences."""

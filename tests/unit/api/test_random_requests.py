@@ -34,6 +34,7 @@ WHOLE = body(
     allowed_changes=["initializer"],
     ignore=[{"code": "poor_initialization", "layers": "stem.*", "reason": "known"}],
     fail_on="warning",
+    baseline={"label": "branch:main"},
     labels={"repo": "r"},
 )
 """A request with every field that is built."""

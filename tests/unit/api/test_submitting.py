@@ -54,7 +54,7 @@ def test_every_field_reaches_the_engine(client: TestClient, engine: FakeEngine) 
             retain="statistics",
             fresh=True,
             fail_on="never",
-            baseline=None,
+            baseline={"label": "branch:main"},
             labels={"branch": "main:1"},
         ),
     )
@@ -207,7 +207,6 @@ def test_the_engines_codes_come_through(client: TestClient) -> None:
         ({"probe": {"precision": "bfloat16"}}, "/probe/precision"),
         ({"probe": {"precision": "float16"}}, "/probe/precision"),
         ({"probe": {"device": "cuda"}}, "/probe/device"),
-        ({"baseline": {"label": "branch:main"}}, "/baseline"),
     ],
 )
 def test_what_is_not_built_is_refused_not_ignored(

@@ -12,7 +12,7 @@ import pytest
 
 from graddx import errors
 from graddx.cli import exit_codes
-from graddx.cli.options import read_input, read_labels, read_probe
+from graddx.cli.options import read_baseline, read_input, read_labels, read_probe
 from graddx.cli.settings import IgnoreRule, Settings, find_settings, read_settings
 from graddx.errors import (
     AnalysisCancelled,
@@ -195,3 +195,12 @@ def test_an_error_of_its_own_is_no_finding() -> None:
     assert run.returncode == exit_codes.BROKEN
     assert "ZeroDivisionError" in run.stderr
     assert run.stdout == ""
+
+
+def test_a_baseline_is_a_label() -> None:
+    assert read_baseline(None) is None
+    assert read_baseline("branch=main") == {"label": "branch:main"}
+    assert read_baseline("when=a=b") == {"label": "when:a=b"}
+    for wrong in ("main", "=main", ""):
+        with pytest.raises(InvalidInput, match="KEY=VALUE"):
+            read_baseline(wrong)

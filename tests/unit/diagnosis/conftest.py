@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from service.diagnosis.detector import Case
+from service.domain.baseline import Baseline
 from service.domain.measurements import (
     ActivationStatistics,
     BatchNormalization,
@@ -58,6 +59,7 @@ def _case(table: Table) -> Case:
         plan=ProbePlan(optimizer=named, **table.get("plan", {})),
         settled=_measurements(table["settled"], after_steps=2) if "settled" in table else None,
         trial=_trial(table["trial"]) if "trial" in table else None,
+        baseline=_baseline(table["baseline"]) if "baseline" in table else None,
     )
 
 
@@ -205,6 +207,13 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
     if "gradient_check" in model:
         model["gradient_check"] = GradientCheck(**model["gradient_check"])
     return Measurements(ModelMeasurements(**model), layers, seeds, after_steps=after_steps)
+
+
+def _baseline(table: Table) -> Baseline:
+    """A table of its own, with codes of `findings` and the number of `runs` (seeds)."""
+    measured = _measurements(table)
+    findings = frozenset(table.get("findings", ()))
+    return Baseline("b1", measured.layers, findings, table.get("runs", 3), measured.model.loss)
 
 
 def _time_steps(table: Table) -> TimeSteps | None:
