@@ -68,6 +68,7 @@ def analyse(
                 batch_size=facts.batch_size,
                 trial=trial,
                 allowed_changes=request.allowed_changes,
+                optimizer=plan.optimizer,
             )
         with watch.stage(Stage.VERIFY):
             verified = verify(

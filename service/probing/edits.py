@@ -170,8 +170,9 @@ class _Surgery:
         return self.recording.parameters[name]
 
     def _add_skips(self, change: Change) -> None:
+        begins = change.get("begins", {})
         for layer in self._named(change):
-            entry, output = layer.entry, layer.output
+            entry, output = self._layer(str(begins.get(layer.name, layer.name))).entry, layer.output
             if entry is None or entry.meta["shape"] != output.meta["shape"]:
                 raise ChangeRefused(f"layer {layer.name} does not keep the shape of its input")
             after, readers = self.copies[output], list(self.copies[output].users)
@@ -248,7 +249,8 @@ def _normalization(entry: Mapping[str, Any]) -> nn.Module:
 
 def _activation(name: str, args: Mapping[str, Any]) -> Callable[[], nn.Module]:
     known = LAYER_TYPES.get(name)
-    if known is None or known.category != "activation" or not hasattr(nn, name):
+    fits = name == "Identity" or (known is not None and known.category == "activation")
+    if not fits or not hasattr(nn, name):
         raise ChangeRefused(f"{name!r} is no activation of torch.nn")
 
     def made() -> nn.Module:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from service.domain.architecture import Architecture, LayerNode
 from service.domain.findings import Diagnosis, Severity, Verdict
 from service.domain.measurements import LayerMeasurements, Measurements, Trial
+from service.domain.probe_plan import OptimizerPlan
 from service.domain.request import ALL_KINDS
 
 RECURRENT_OPS = ("rnn", "lstm", "gru")
@@ -26,6 +27,8 @@ class Case:
     """None when the short training was off or not needed."""
     allowed: tuple[str, ...] = ALL_KINDS
     """Kinds of change that the caller can use."""
+    optimizer: OptimizerPlan | None = None
+    """The one that the request names."""
 
     def codes(self, curable: frozenset[str]) -> tuple[str, ...]:
         """The findings of weight that a remedy may cure, worst first; none when healthy.

@@ -24,7 +24,7 @@ ORDER = (
 
 def combined(chosen: Sequence[Recommendation]) -> tuple[Change, ...]:
     """As edits, least invasive first. What is drawn by several is drawn by the last of them; the
-    weights of a residual branch behind a new activation get that activation's gain times the
+    last weights of a residual branch behind a new activation get that activation's gain times the
     branch's scale."""
     ordered = sorted(chosen, key=lambda one: ORDER.index(one.kind))
     changes = [{"layers": list(one.layers), **one.change, "kind": one.kind} for one in ordered]
@@ -37,12 +37,12 @@ def combined(chosen: Sequence[Recommendation]) -> tuple[Change, ...]:
 
 
 def _scaled(change: Change, drawn: Mapping[str, Mapping[str, Any]]) -> Change:
-    scale = change["branch_scale"]
+    scale, ends = change["branch_scale"], change.get("scaled", ())
 
     def draw(own: Mapping[str, Any]) -> Mapping[str, Any]:
         other = drawn.get(own["parameter"])
-        if other is None or not own.get("gain") or other.get("gain") is None:
-            return own
+        if other is None or own["parameter"] not in ends or other.get("gain") is None:
+            return own if other is None else dict(other)
         gain = other["gain"] * scale
         std = own["args"]["std"] * gain / own["gain"]
         return {**own, "args": {"std": significant(std)}, "gain": significant(gain)}

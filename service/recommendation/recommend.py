@@ -7,6 +7,7 @@ from dataclasses import replace
 from service.domain.architecture import Architecture
 from service.domain.findings import Diagnosis
 from service.domain.measurements import Measurements, Trial
+from service.domain.probe_plan import OptimizerPlan
 from service.domain.recommendations import Recommendation
 from service.recommendation.case import Case
 from service.recommendation.remedies import ALL_REMEDIES
@@ -20,15 +21,19 @@ def recommend(
     batch_size: int,
     trial: Trial | None = None,
     allowed_changes: tuple[str, ...],
+    optimizer: OptimizerPlan | None = None,
 ) -> tuple[Recommendation, ...]:
     """Changes of the allowed kinds, least invasive first, with ids r1, r2 …
 
-    `batch_size` is the number of samples per training batch, ≥ 1. Nothing is applied here: `effect`
+    `batch_size` is the number of samples per training batch, ≥ 1; `optimizer` the one that the
+    request names. Nothing is applied here: `effect`
     is None. A healthy model gets at most the clipping recommendation, one without layers none.
     """
     if not measurements.layers:
         return ()
-    case = Case(diagnosis, measurements, architecture, batch_size, trial, allowed_changes)
+    case = Case(
+        diagnosis, measurements, architecture, batch_size, trial, allowed_changes, optimizer
+    )
     proposed = (
         recommendation
         for remedy in ALL_REMEDIES

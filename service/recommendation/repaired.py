@@ -103,7 +103,8 @@ def _replace_activations(editing: Editing, called: Called, change: Change) -> di
 
 
 def _add_skips(editing: Editing, called: Called, change: Change) -> dict[str, str]:
-    add_skips(editing, [called(str(name)) for name in change["layers"]])
+    begins = {called(str(last)): called(str(a)) for last, a in change.get("begins", {}).items()}
+    add_skips(editing, [called(str(name)) for name in change["layers"]], begins)
     return _initialize(editing, called, change)
 
 

@@ -20,8 +20,9 @@ RNN_ONLY = frozenset({"nonlinearity"})
 """Arguments of an RNN that other cells do not have."""
 
 
-def add_skips(editing: Editing, names: Iterable[str]) -> None:
-    """Add to the output of each named layer, what follows its weights included, what it reads.
+def add_skips(editing: Editing, names: Iterable[str], begins: Mapping[str, str]) -> None:
+    """Add to the output of each named layer, what follows its weights included, what it reads, or
+    what the layer does that `begins` names for it.
 
     From the last to the first, so that a sum that reads a layer which gets one too reads that sum.
     Raises CannotSay."""
@@ -30,7 +31,10 @@ def add_skips(editing: Editing, names: Iterable[str]) -> None:
         if name not in nodes or "." in name:  # inside a group, `inputs` means something else
             raise CannotSay(f"no layer {name} of its own")
         last = path_of(editing.architecture.layers, nodes[name])[-1]
-        source = nodes[name].inputs[0]
+        first = begins.get(name, name)
+        if first not in nodes or "." in first:
+            raise CannotSay(f"no layer {first} of its own")
+        source = nodes[first].inputs[0]
         if "." in last or "." in source:
             raise CannotSay(f"{name} reads or ends in a group")
         entry = {"type": "Add", "inputs": [last, source]}

@@ -91,6 +91,11 @@ def test_skips(norm: str | None, layers: list[str]) -> None:
     agree(stack(norm=norm), {"kind": "residual", "layers": layers, "parameters": []})
 
 
+def test_a_skip_around_several_layers() -> None:
+    change = {"kind": "residual", "layers": ["fc3"], "begins": {"fc3": "fc1"}, "parameters": []}
+    agree(stack(), change)
+
+
 @pytest.mark.parametrize("args", [{}, {"affine": False}])
 def test_an_input_is_normalized(args: Spec) -> None:
     normalization = {"type": "BatchNorm1d", "args": {"num_features": 32, **args}}

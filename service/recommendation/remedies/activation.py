@@ -36,6 +36,12 @@ ONE_SIDED = {
 CLASSES = SQUASHING | ONE_SIDED
 SUCCESSORS = {"relu": "ReLU", "elu": "ELU", "gelu": "GELU", "leaky_relu": "LeakyReLU"}
 """What may take their place."""
+OPEN_LOSSES = frozenset(
+    {"cross_entropy", "bce_with_logits", "mse", "l1", "smooth_l1", "output_mean_square"}
+)
+"""Losses whose input may be any real number."""
+OF_OUTPUT = {"output_loss_mismatch"}
+"""Findings about the output alone: nothing inside needs another activation for them."""
 NOISE = 2.0
 """Variance of the log squared gain over initializations, about Σ 5/fan_in for ReLU (Hanin & Nica
 2018, arXiv:1812.05994), from which a draw is good or bad by chance."""
@@ -50,7 +56,8 @@ class ReplaceActivation:
     Sigmoid, softplus, tanh and their kin become ReLU in short stacks and ELU in long, narrow or
     normalized ones (GELU next to attention); in long or narrow plain stacks ReLU, GELU and their
     kin become ELU; ReLU whose units are dead becomes leaky ReLU. The layers in front are drawn
-    again with the gain of the new activation. The activation of the output layer stays.
+    again with the gain of the new activation. The activation of the output layer stays, except a
+    ReLU in front of a loss that takes any number: that one is taken away.
 
     ### When it is offered
     When gradients vanish or explode through such activations, they are saturated, samples become
@@ -83,6 +90,7 @@ class ReplaceActivation:
             "rank_collapse",
             "untrainable",
             "dead_units",
+            "output_loss_mismatch",
         }
     )
 
@@ -90,12 +98,47 @@ class ReplaceActivation:
         codes = case.codes(self.cures)
         if not codes:
             return ()
-        worn = {layer.nonlinearity for layer in _hidden(case)}
-        return tuple(
+        worn = {layer.nonlinearity for layer in _hidden(case)} if set(codes) != OF_OUTPUT else set()
+        return _freed_output(case, codes) + tuple(
             _exchange(case, old, new, codes)
             for old in CLASSES
             if old in worn and (new := _successor(case, old, codes))
         )
+
+
+def _freed_output(case: Case, codes: tuple[str, ...]) -> tuple[Recommendation, ...]:
+    """The output without the ReLU that keeps it from half of the numbers its loss takes."""
+    model, name = case.measurements.model, case.head()
+    if model.output_op != "relu" or model.loss not in OPEN_LOSSES or name is None:
+        return ()
+    if case.measurements.layers[-1].name != name:
+        return ()
+    change: dict[str, object] = {"activation": "Identity", "replaces": "ReLU"}
+    names = (name,)
+    module = _last_relu(case)
+    return (
+        Recommendation(
+            id="",
+            kind=ReplaceActivation.kind,
+            layers=names,
+            title="Take the ReLU off the output",
+            why=f"{model.loss} takes any number; behind a ReLU the output cannot fall below 0, and"
+            " where it is 0 nothing is learned.",
+            resolves=codes,
+            change=change,
+            patch=_patch(case, names, change),
+            code=source.replace_modules([module], "nn.Identity()")
+            if module
+            else f"# in forward: return what {name} gives, without the ReLU",
+        ),
+    )
+
+
+def _last_relu(case: Case) -> str | None:
+    """The spec's own layer that is the ReLU at its end."""
+    nodes = case.architecture.layers if case.architecture else ()
+    behind = [node.name for node in nodes if node.type == "ReLU"]
+    return behind[-1] if behind else None
 
 
 def _hidden(case: Case) -> tuple[LayerMeasurements, ...]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from service.domain.recommendations import Recommendation
 from service.recommendation.case import Case
 from service.recommendation.initialization import significant
+from service.recommendation.training_effects import SPIKE, spikes
 
 ENOUGH = 20
 """Norms from which a 90th percentile is more than the largest value."""
-SPIKE = 5.0
-"""Times the median: a norm beyond is a spike, and clipping has something to do."""
+STEP = 0.1
+"""κ: share of the network's function that a step may change."""
 USUAL = 1.0
 """max_norm when nothing finite was measured: the value most published recipes use."""
 
@@ -50,7 +51,9 @@ class ClipGradients:
     A rare large gradient moves the weights out of the region where it was measured. The 90th
     percentile of the norms lets nine steps of ten through unchanged and bounds the tenth; under 20
     norms there is no such percentile and five times the median stands in; where gradients explode
-    or nothing finite was measured, the usual 1.0.
+    or nothing finite was measured, the usual 1.0. Where the request names SGD and its rate, no step
+    should change the function of L layers by more than a tenth: max_norm is at most
+    0.1·‖θ‖·(1 - momentum)/(L·lr).
 
     ### Limits
     It bounds a step and does not repair the ratio between layers: it never cures vanishing
@@ -60,6 +63,8 @@ class ClipGradients:
 
     ### References
     * Pascanu et al. 2013, arXiv:1211.5063. Zhang et al. 2020, arXiv:1905.11881.
+    * Bernstein et al. 2020, arXiv:2002.03432 (how far weights may move). `docs/cures.md` has how
+      often the recommended value is the right one.
     * David & Nagaraja 2003, Order Statistics, §7.1 (the interval).
     """
 
@@ -99,6 +104,43 @@ class ClipGradients:
 
 
 def _threshold(case: Case) -> Threshold:
+    usual, bound = _from_norms(case), _of_a_step(case)
+    if bound is None or bound >= usual.max_norm or case.optimizer is None:
+        return usual
+    run = case.trial.runs[0] if case.trial and case.trial.runs else None
+    norms = [norm for norm in run.grad_norm if norm is not None] if run else []
+    return Threshold(
+        max_norm=bound,
+        low=None,
+        high=None,
+        basis=f"what lets a step of SGD at {case.optimizer.lr:g} change the network's function by"
+        f" {STEP:.0%} at most",
+        confidence="high" if norms else "low",
+        share_clipped=sum(norm > bound for norm in norms) / len(norms) if norms else None,
+        n=len(norms),
+        needed=usual.needed or (run is not None and (not run.learned or spikes(run) > 0)),
+    )
+
+
+def _of_a_step(case: Case) -> float | None:
+    """κ·‖θ‖·(1 - μ) / (L·lr): with momentum μ no step is longer than lr·max_norm/(1 - μ), which is
+    κ/L of the weights of L layers, so that their product changes by κ (Bernstein et al. 2020).
+    None unless the request names SGD."""
+    plan, layers = case.optimizer, case.measurements.layers
+    if plan is None or plan.name != "sgd" or not layers:
+        return None
+    squared = sum(
+        p.rms**2 * math.prod(p.shape)
+        for layer in layers
+        if "#" not in layer.name
+        for p in layer.parameters
+        if p.rms is not None
+    )
+    bound = STEP * math.sqrt(squared) * (1.0 - plan.momentum) / (len(layers) * plan.lr)
+    return significant(bound) if bound > 0 else None
+
+
+def _from_norms(case: Case) -> Threshold:
     norms = _training_norms(case)
     if len(norms) >= ENOUGH:
         return _from_training(norms)
@@ -179,15 +221,16 @@ def _interval(n: int, share: float) -> tuple[int, int]:
 
 
 def _why(threshold: Threshold) -> str:
-    if threshold.low is None or threshold.high is None:
-        spread = "That is a guess with low confidence."
-    else:
-        spread = f"Its interval is {threshold.low:g} … {threshold.high:g}."
+    spread = ""
+    if threshold.confidence == "low":
+        spread = " That is a guess with low confidence."
+    elif threshold.low is not None and threshold.high is not None:
+        spread = f" Its interval is {threshold.low:g} … {threshold.high:g}."
     clipped = (
         ""
         if threshold.share_clipped is None
         else f" It would clip {threshold.share_clipped:.0%} of the measured steps."
     )
-    return f"max_norm is {threshold.basis}. {spread}{clipped}".replace(
+    return f"max_norm is {threshold.basis}.{spread}{clipped}".replace(
         "the no finite", "chosen as no"
     )

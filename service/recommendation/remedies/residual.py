@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from service.domain.measurements import LayerMeasurements
 from service.domain.recommendations import Recommendation
@@ -25,8 +25,12 @@ SKIP = """class Skip(nn.Sequential):
         return x + super().forward(x)
 """
 """Source of a module that adds its input."""
+Block = tuple[LayerMeasurements, ...]
+"""Layers that a skip goes around."""
+LONGEST = 3
+"""Layers of a block, at most."""
 FEWEST = 3
-"""Skips that make a difference: below, an initializer does the same."""
+"""Layers around which skips make a difference: below, an initializer does the same."""
 
 
 class AddSkips:
@@ -34,13 +38,14 @@ class AddSkips:
 
     ### What it changes
     Every linear and convolutional layer of a plain stack that keeps the shape of its input, except
-    the last, becomes x + f(x), f being the layer with its normalization and activation. The weights
-    of the L branches are drawn 1/√L smaller than a plain stack needs, the scale of a normalization
-    behind them is set to 1/√L.
+    the last, becomes x + f(x), f being the layer with its normalization and activation; where
+    widths change, f is two or three layers, so that the stream goes around a bottleneck. The last
+    weights of the L branches are drawn 1/√L smaller than a plain stack needs, the scale of a
+    normalization behind them is set to 1/√L.
 
     ### When it is offered
     When gradients vanish or explode, samples become indistinguishable or the short training does
-    not learn, in models without a residual addition that have at least three such layers in a row.
+    not learn, in models without a residual addition, around at least three layers.
 
     ### Why it works
     The gradient at x + f(x) is that of x plus what comes through f: it cannot be lost through the
@@ -59,17 +64,25 @@ class AddSkips:
     """
 
     kind = "residual"
-    cures = frozenset({"vanishing_gradient", "exploding_gradient", "rank_collapse", "untrainable"})
+    cures = frozenset(
+        {"vanishing_gradient", "exploding_gradient", "rank_collapse", "narrow_layer", "untrainable"}
+    )
 
     def propose(self, case: Case) -> tuple[Recommendation, ...]:
         codes = case.codes(self.cures)
-        layers = _keeping_shape(case) if codes and not case.branches() else ()
-        if len(layers) < FEWEST:
+        blocks = _blocks(case) if codes and not case.branches() else ()
+        if sum(map(len, blocks)) < FEWEST:
             return ()
-        scale = len(layers) ** -0.5
-        draws = tuple(draw for layer in layers for draw in _draws(case, layer, scale))
-        names = tuple(layer.name for layer in layers)
-        change = {"branch_scale": significant(scale), **as_change(draws)}
+        scale = len(blocks) ** -0.5
+        draws = tuple(draw for block in blocks for draw in _draws(case, block, scale))
+        names = tuple(block[-1].name for block in blocks)
+        begins = {block[-1].name: block[0].name for block in blocks if len(block) > 1}
+        change = {
+            "branch_scale": significant(scale),
+            "begins": begins,
+            "scaled": _scaled(blocks, draws),
+            **as_change(draws),
+        }
         return (
             Recommendation(
                 id="",
@@ -81,48 +94,87 @@ class AddSkips:
                 resolves=codes,
                 change=change,
                 patch=patch_of(case.architecture, {"kind": self.kind, "layers": names, **change}),
-                code=source.draws(draws) + "\n" + _code(case, names),
+                code=source.draws(draws) + "\n" + _code(case, blocks),
             ),
         )
 
 
-def _keeping_shape(case: Case) -> tuple[LayerMeasurements, ...]:
-    """Layers of a plain chain whose output is shaped as the one before it."""
-    matrices = {layer.name for layer in case.matrices()} - {case.head()}
-    return tuple(
-        layer
-        for before, layer in pairwise(case.measurements.layers)
-        if layer.name in matrices
-        and layer.depth == before.depth + 1
-        and layer.output_shape == before.output_shape
-        and _keeps_width(layer)
+def _blocks(case: Case) -> tuple[Block, ...]:
+    """The shortest runs of a plain chain whose output is shaped as what the first of them reads,
+    one after the other; one layer each where all keep their width."""
+    layers, head = case.measurements.layers, case.head()
+    able = {layer.name for layer in case.matrices()} - {head}
+    found: list[Block] = []
+    start = 1
+    while start < len(layers):
+        runs = (layers[start:end] for end in range(start + 1, start + 1 + LONGEST))
+        block = next((run for run in runs if _keeps_shape(layers[start - 1], run, able)), None)
+        found += [block] if block else []
+        start += len(block) if block else 1
+    return tuple(found)
+
+
+def _keeps_shape(before: LayerMeasurements, run: Block, able: set[str]) -> bool:
+    return (
+        bool(run)
+        and run[-1].output_shape == before.output_shape
+        and all(layer.name in able for layer in run)
+        and all(two.depth == one.depth + 1 for one, two in pairwise((before, *run)))
+        and _reads(run[0]) == _gives(run[-1])
     )
 
 
-def _keeps_width(layer: LayerMeasurements) -> bool:
+def _reads(layer: LayerMeasurements) -> int:
+    """Features or channels that go in."""
     weight = max(own_parameters(layer), key=lambda p: len(p.shape))
-    return len(weight.shape) > 1 and weight.shape[0] == weight.shape[1]
+    return weight.shape[0] if layer.op.startswith("conv_transpose") else weight.shape[1]
 
 
-def _draws(case: Case, layer: LayerMeasurements, scale: float) -> tuple[Draw, ...]:
-    """The branch's last scale is its normalization's, where it has one."""
-    own = {p.name for p in own_parameters(layer)}
-    norms = [p for p in layer.parameters if p.name not in own and p.name.endswith(".weight")]
-    place = Place(branch_scale=1.0 if norms else scale, negative_slope=case.negative_slope(layer))
+def _gives(layer: LayerMeasurements) -> int:
+    """Units or channels that come out."""
+    weight = max(own_parameters(layer), key=lambda p: len(p.shape))
+    return weight.shape[1] if layer.op.startswith("conv_transpose") else weight.shape[0]
+
+
+def _draws(case: Case, block: Block, scale: float) -> tuple[Draw, ...]:
+    """The branch's last scale is its last normalization's, where it has one."""
+    *inner, last = block
+    own = {p.name for p in own_parameters(last)}
+    norms = [p for p in last.parameters if p.name not in own and p.name.endswith(".weight")]
     val = significant(scale)
-    return draws_for(layer, place) + tuple(
-        Draw(p.name, p.shape, "constant_", {"val": val}, rms=val) for p in norms
+    return (
+        *(
+            draw
+            for layer in inner
+            for draw in draws_for(layer, Place(negative_slope=case.negative_slope(layer)))
+        ),
+        *draws_for(
+            last,
+            Place(branch_scale=1.0 if norms else scale, negative_slope=case.negative_slope(last)),
+        ),
+        *(Draw(p.name, p.shape, "constant_", {"val": val}, rms=val) for p in norms),
     )
 
 
-def _code(case: Case, names: tuple[str, ...]) -> str:
+def _scaled(blocks: tuple[Block, ...], draws: tuple[Draw, ...]) -> list[str]:
+    """The weights that carry the scale of their branch."""
+    normalized = {draw.parameter for draw in draws if draw.function == "constant_"}
+    ends = [block[-1] for block in blocks]
+    free = [end for end in ends if not normalized & {p.name for p in end.parameters}]
+    own = {p.name for end in free for p in own_parameters(end) if len(p.shape) > 1}
+    return [draw.parameter for draw in draws if draw.parameter in own]
+
+
+def _code(case: Case, blocks: tuple[Block, ...]) -> str:
     """Modules that follow one another are put into one that adds its input; where only the names
     of the weights are known, the sum has to be written into `forward`."""
     if case.architecture is None:
-        listed = "\n".join(f"#   {name}" for name in names)
+        listed = "\n".join(f"#   {', '.join(layer.name for layer in block)}" for block in blocks)
         return f"# in forward, x = x + f(x) for f each of these with what is behind it:\n{listed}"
     nodes = {node.name: node for node in case.architecture.layers}
-    paths = ",\n    ".join(repr(path_of(case.architecture.layers, nodes[name])) for name in names)
+    layers = case.architecture.layers
+    behind = [[path_of(layers, nodes[layer.name]) for layer in block] for block in blocks]
+    paths = ",\n    ".join(repr(tuple(chain.from_iterable(paths))) for paths in behind)
     return f"""{SKIP}
 for name, *rest in (
     {paths},

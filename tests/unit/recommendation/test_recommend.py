@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from service.domain.architecture import Architecture, resolve
 from service.domain.findings import Diagnosis, Finding, Severity, Verdict
 from service.domain.measurements import Quantiles, Trial, TrialRun
+from service.domain.probe_plan import OptimizerPlan
 from service.domain.recommendations import Recommendation
 from service.domain.request import ALL_KINDS
 from service.recommendation import ALL_REMEDIES, recommend
@@ -400,6 +402,31 @@ def test_without_norms_the_usual_value(norms: Quantiles) -> None:
     assert change["confidence"] == "low"
 
 
+def test_a_named_sgd_bounds_the_step() -> None:
+    def clip(lr: float, momentum: float = 0.9, name: str = "sgd") -> dict[str, Any]:
+        spec = mlp(3, "ReLU", kaiming("relu"))
+        return of_kind(
+            "clipping",
+            recommend(
+                diagnosis(),
+                measured(resolve(spec)),
+                architecture=resolve(spec),
+                batch_size=64,
+                allowed_changes=ALL_KINDS,
+                optimizer=OptimizerPlan(name, lr, momentum),
+            ),
+        ).change
+
+    weights = math.sqrt(3 * 64 * 2 + 10 * 2)  # He: a variance of 2/64 over 64 inputs
+    assert clip(1.0)["max_norm"] == pytest.approx(0.1 * weights * 0.1 / 4, rel=1e-3)
+    assert clip(0.5)["max_norm"] == pytest.approx(2 * clip(1.0)["max_norm"], rel=1e-3)
+    assert clip(1.0, momentum=0.0)["max_norm"] == pytest.approx(
+        10 * clip(1.0)["max_norm"], rel=1e-3
+    )
+    assert "SGD" in clip(1.0)["basis"]
+    assert clip(1e-3)["max_norm"] == clip(1.0, name="adam")["max_norm"] == 10.0
+
+
 def test_clipping_never_claims_vanishing() -> None:
     every = tuple(sorted(set().union(*(remedy.cures for remedy in ALL_REMEDIES))))
     for spec in (mlp(20, "ReLU"), recurrent("RNN")):
@@ -475,6 +502,25 @@ def test_pretraining_where_the_activation_has_to_stay() -> None:
     assert advice(spec, VANISHING, allowed=("pretraining", "activation"))[-1].kind == "activation"
     assert advice(mlp(8, "ReLU"), VANISHING, allowed=("pretraining",)) == ()
     assert advice(spec, diagnosis(), allowed=("pretraining",)) == ()
+
+
+def test_a_relu_at_the_output_is_taken_off() -> None:
+    spec = mlp(2, "Tanh")
+    spec["layers"].append({"name": "last", "type": "ReLU"})
+    architecture = resolve(spec)
+    made_up = measured(architecture)
+    probe = replace(made_up, model=replace(made_up.model, output_op="relu"))
+    (one, *_) = recommend(
+        diagnosis("dead_units"),
+        probe,
+        architecture=architecture,
+        batch_size=64,
+        allowed_changes=("activation",),
+    )
+    assert one.layers == ("head",)
+    assert one.patch is not None
+    assert [node.type for node in patched(spec, one.patch).layers][-1] == "Identity"
+    assert one.code == "model.set_submodule('last', nn.Identity())"
 
 
 def test_effects_of_trainings() -> None:
