@@ -26,6 +26,8 @@ LEAST_LOSS_GAINS = {
 }
 """Gains of activations without a critical point: what loses least, not what loses nothing."""
 
+FURTHEST = 30.0
+"""Factor by which a measured gain is corrected at once, at most."""
 _RELU_LIKE = {"relu", "relu6", "rrelu", "threshold"}
 _LEAKY = {"leaky_relu", "prelu"}
 
@@ -131,7 +133,7 @@ def _matrix(
         return
     nonlinearity = None if place.head else layer.nonlinearity
     point = critical_point(nonlinearity, place.negative_slope) or CriticalPoint(
-        LEAST_LOSS_GAINS.get(nonlinearity or "", 1.0), 0.0, 1.0
+        LEAST_LOSS_GAINS.get(nonlinearity or "") or _measured_gain(layer, weight, fan), 0.0, 1.0
     )
     gain = point.weight_gain * place.branch_scale
     function, args = _weight_function(layer, place, nonlinearity, gain, fan, weight.shape)
@@ -144,6 +146,22 @@ def _matrix(
         yield Draw(bias.name, bias.shape, "normal_", {"std": std}, std)
     else:
         yield Draw(bias.name, bias.shape, "zeros_")
+
+
+def has_formula(nonlinearity: str | None) -> bool:
+    """False for activations that theory does not cover (tanhshrink, softshrink, GLU …)."""
+    return nonlinearity in LEAST_LOSS_GAINS or critical_point(nonlinearity) is not None
+
+
+def _measured_gain(layer: LayerMeasurements, weight: ParameterStatistics, fan: int) -> float:
+    """The gain it has, over the factor of the gradient that was measured with it: what passes the
+    gradient as it came while the signal keeps its size (after Mishkin & Matas 2016,
+    arXiv:1511.06422, who scale by the measured signal). 1 where nothing was measured."""
+    passed = layer.gradient.gain
+    if not passed or not weight.rms:
+        return 1.0
+    now = weight.rms * math.sqrt(fan)
+    return now / min(max(passed, 1.0 / FURTHEST), FURTHEST)
 
 
 def _weight_function(

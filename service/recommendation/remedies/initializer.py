@@ -14,6 +14,7 @@ from service.recommendation.initialization import (
     Draw,
     as_change,
     draws_for,
+    has_formula,
     most_common,
     own_parameters,
     place_of,
@@ -40,9 +41,11 @@ class Reinitialize:
     The initialization of the layers whose weights are off: `kaiming_normal_` before ReLU and leaky
     ReLU, `orthogonal_` with gain 1 before tanh, ELU, softsign, hardtanh or nothing, `normal_` with
     σ_w/√fan_in and biases of σ_b before GELU (1.408, 0.416), SiLU (1.410, 0.745), Mish and
-    Hardswish, LeCun's 1/√fan_in before SELU; gain 1 for the last layer; 1/√L smaller for the last
-    layer of each of L residual branches; `orthogonal_` for `weight_hh` of recurrent layers and a
-    forget gate bias of 1 for LSTM. Layers that are right stay as they are.
+    Hardswish, LeCun's 1/√fan_in before SELU, by the measured gain before an activation that no
+    formula covers; gain 1 for the last layer; 1/√L smaller for the last layer of each of L residual
+    branches; `orthogonal_` for `weight_hh` of recurrent layers, input weights 1/√T smaller and no
+    bias for an RNN over T steps, a forget gate bias of 1 for LSTM. Layers that are right stay as
+    they are.
 
     ### When it is offered
     When gradients vanish or explode, values overflow, the activation scale drifts, units are
@@ -200,6 +203,8 @@ def _why(case: Case, main: Draw) -> str:
     best = (
         f"no gain keeps the gradient before {behind}, and {main.gain:.4g} loses least"
         if behind in LEAST_LOSS_GAINS
+        else f"no formula covers {behind}; by what was measured {main.gain:.4g} passes it whole"
+        if layer.nonlinearity and not has_formula(layer.nonlinearity)
         else f"before {behind} signal and gradient keep their size at {main.gain:.4g}"
     )
     if layer.residual:

@@ -523,6 +523,34 @@ def test_a_relu_at_the_output_is_taken_off() -> None:
     assert one.code == "model.set_submodule('last', nn.Identity())"
 
 
+def test_the_measured_gain_where_no_formula_holds() -> None:
+    spec = mlp(6, "Tanh", normal(0.05))
+    architecture = resolve(spec)
+    made_up = measured(architecture)  # of every layer a fifth of the gradient comes through
+    layers = tuple(
+        replace(x, nonlinearity="tanhshrink") if x.nonlinearity else x for x in made_up.layers
+    )
+    offered = recommend(
+        VANISHING,
+        replace(made_up, layers=layers),
+        architecture=architecture,
+        batch_size=64,
+        allowed_changes=("initializer",),
+    )
+    by_name = {p["parameter"]: p for p in offered[0].change["parameters"]}
+    assert by_name["fc3.weight"]["gain"] == pytest.approx(5 * 0.05 * math.sqrt(64))
+    assert "no formula covers tanhshrink" in offered[0].why
+
+
+def test_a_plain_cell_is_drawn_for_its_steps() -> None:
+    found = diagnosis("exploding_gradient", layers=("rnn",))
+    change = of_kind("initializer", advice(recurrent("RNN"), found)).change
+    by_name = {p["parameter"]: p for p in change["parameters"]}
+    assert by_name["rnn.weight_ih_l0"]["gain"] == pytest.approx(1 / math.sqrt(8), rel=1e-5)
+    assert by_name["rnn.weight_hh_l1"]["initializer"] == "orthogonal_"
+    assert by_name["rnn.bias_hh_l1"]["initializer"] == "zeros_"
+
+
 def test_effects_of_trainings() -> None:
     def trial(*, learned: bool, norms: tuple[float, ...]) -> Trial:
         return Trial("gaussian_classes", 50, (run_of("sgd", 0.1, learned=learned, norms=norms),))
