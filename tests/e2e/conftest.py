@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,3 +67,22 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sys.executable, "-W", "ignore", Path(__file__).with_name("models.py"), folder], check=True
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bare environment's folder of programs: `pip install` installs there, and finds what the
+    client depends on, so that no index is needed."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--symlinks", folder], check=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    added = folder / "lib" / version / "site-packages" / "dependencies.pth"
+    added.write_text(sysconfig.get_path("purelib") + "\n")
+    return folder / "bin"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A job's folder, with this repository as the submodule graddx."""
+    (tmp_path / "graddx").symlink_to(ROOT)
+    return tmp_path

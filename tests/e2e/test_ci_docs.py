@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +22,6 @@ PAGE = blocks("ci.md")
 STEPS = [block for block in PAGE if block.language != "toml"]
 SPECS = {"healthy": "healthy_mlp.json", "sick": "vanishing_sigmoid_mlp.json"}
 OF_THE_CI_SYSTEM = {"GITHUB_SHA": "0123abc", "CI_COMMIT_SHA": "0123abc"}
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bare environment's folder of programs: `pip install` installs there, and finds what the
-    client depends on, so that no index is needed."""
-    folder = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", "--symlinks", folder], check=True)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    added = folder / "lib" / version / "site-packages" / "dependencies.pth"
-    added.write_text(sysconfig.get_path("purelib") + "\n")
-    return folder / "bin"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A job's folder, with this repository as the submodule graddx."""
-    (tmp_path / "graddx").symlink_to(ROOT)
-    return tmp_path
 
 
 def provide(folder: Path, models: Path, model: str) -> None:
@@ -76,7 +55,9 @@ def run(
     text, variables = script(Block(block.language, block.at(server), block.heading))
     given = {"GRADDX_URL": server} if block.language == "yaml" else {}
     for name, value in variables.items():
-        assert re.fullmatch(r"\$\{\{ (vars|secrets)\.\w+ \}\}", value), f"{name} is given by the page"
+        assert re.fullmatch(r"\$\{\{ (vars|secrets)\.\w+ \}\}", value), (
+            f"{name} is given by the page"
+        )
     if block.text.strip() == "graddx check net.pt":
         (folder / "graddx.toml").write_text(settings_block().at(server))
     environment = {
