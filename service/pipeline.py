@@ -104,7 +104,8 @@ def analyse(
         layers=measurements.layers,
         trial=trial,
         cost=Cost(watch.total(), facts.device, peak, watch.seconds),
-        notes=measurements.notes
+        notes=request.model.notes
+        + measurements.notes
         + _unused_rules(request, diagnosis)
         + _baseline_notes(request, baseline, measurements)
         + _verified_notes(verified, rest),

@@ -430,7 +430,7 @@ class UseCases:
             _check_inputs_fit(request.probe.inputs, source.architecture)
             self._check_weights(source)
             self._check_data(request.probe, _input_of(source.architecture))
-        return "spec", _digest(request.model)
+        return request.model.kind, _digest(request.model)
 
     def _checked_artifact(self, request: AnalysisRequest, artifact_id: str) -> tuple[str, str]:
         if self._why_uploads_are_refused is not None:

@@ -9,8 +9,16 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from api.json_body import pointer
-from api.schemas.requests import NOT_YET, AnalysisIn, AnalysisOptions, ArtifactIn, kind_of
+from api.schemas.requests import (
+    NOT_YET,
+    AnalysisIn,
+    AnalysisOptions,
+    ArtifactIn,
+    KerasIn,
+    kind_of,
+)
 from service.domain.errors import Fault, InvalidRequest, NotYetSupported
+from service.domain.keras import translate
 from service.domain.model_source import model_source
 from service.domain.request import AnalysisRequest, ModelRequest
 
@@ -39,6 +47,8 @@ def read_analysis(body: dict[str, Any]) -> AnalysisRequest:
         raise _with_spec_faults(body, _invalid(error)) from error
     if isinstance(wire.model, ArtifactIn):
         return wire.to_domain(ModelRequest("artifact", artifact_id=wire.model.id))
+    if isinstance(wire.model, KerasIn):
+        return wire.to_domain(_keras_request(wire.model.config))
     return wire.to_domain(_spec_request(body["model"]))
 
 
@@ -52,6 +62,15 @@ def refuse(faults: list[Fault], kind: type[InvalidRequest] = InvalidRequest) -> 
 def _spec_request(submitted: dict[str, Any]) -> ModelRequest:
     spec = {name: value for name, value in submitted.items() if name not in ("kind", "weights")}
     return ModelRequest("spec", spec=spec, weights_id=submitted.get("weights"))
+
+
+def _keras_request(config: dict[str, Any]) -> ModelRequest:
+    """The spec that a Keras model means. Raises InvalidRequest."""
+    try:
+        translated = translate(config)
+    except InvalidRequest as error:
+        raise error.within("/model/config") from error
+    return ModelRequest("keras", spec=translated.spec, notes=translated.notes)
 
 
 def _with_spec_faults(body: dict[str, Any], error: InvalidRequest) -> InvalidRequest:

@@ -123,11 +123,12 @@ class ArtifactIn(Wire):
 
 
 class KerasIn(Wire):
-    """A Keras architecture. Not yet supported."""
+    """A Keras architecture (Keras 2 or 3), translated to a spec; weights are drawn afresh."""
 
-    kind: Annotated[Literal["keras"], not_yet("keras")]
+    kind: Literal["keras"]
     config: dict[str, Any]
-    """What `model.to_json()` gives."""
+    """What `json.loads(model.to_json())` gives: a Sequential or functional model with one input and
+    one output. What has no place in a spec is 422 with the layer, or said in `notes`."""
 
 
 def kind_of(model: Any) -> str | None:

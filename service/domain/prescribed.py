@@ -54,7 +54,7 @@ NOT_SAID = "what was prescribed cannot be said on the submitted spec; each chang
 
 def _of_a_spec(analysis: Analysis) -> Prescription:
     prescription = prescription_of(analysis)
-    if analysis.model_format != "spec":
+    if analysis.model_format not in ("spec", "keras"):
         raise SpecOnly(
             f"the model was a {analysis.model_format} file, there is no spec to repair; take the "
             "weights from prescription/state_dict, and the code of each recommendation"

@@ -14,13 +14,16 @@ class ModelRequest:
     """The model as submitted."""
 
     kind: str
-    """spec or artifact."""
+    """spec, artifact or keras."""
     spec: dict[str, Any] | None = None
-    """kind spec: {"input": …, "layers": […]} exactly as submitted."""
+    """kind spec: {"input": …, "layers": […]} exactly as submitted; kind keras: what the model was
+    translated to."""
     weights_id: str | None = None
     """kind spec: "sha256:…" of a safetensors file with the parameters; None: initialized."""
     artifact_id: str | None = None
     """kind artifact: "sha256:…" of a stored file."""
+    notes: tuple[str, ...] = ()
+    """kind keras: what has no place in a spec."""
 
 
 @dataclass(frozen=True, slots=True)

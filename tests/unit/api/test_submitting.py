@@ -203,7 +203,6 @@ def test_the_engines_codes_come_through(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("change", "pointer"),
     [
-        ({"model": {"kind": "keras", "config": {}}}, "/model/kind"),
         ({"probe": {"precision": "bfloat16"}}, "/probe/precision"),
         ({"probe": {"precision": "float16"}}, "/probe/precision"),
         ({"probe": {"device": "cuda"}}, "/probe/device"),

@@ -1,0 +1,177 @@
+"""Keras layers that pool, merge, reshape or drop."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from service.domain.keras.kernels import channels_of
+from service.domain.keras.step import Step
+
+
+def pooling(kind: str, count: int) -> Any:
+    """MaxPoolingND, AveragePoolingND."""
+
+    def translate(step: Step) -> None:
+        window = step.sides("pool_size", count, 2)
+        strides = window if step.option("strides", None) is None else step.sides("strides", count)
+        if count == 1 and not step.flow.first:
+            _pool_features_last(step, kind, window[0], strides[0])
+            return
+        channels_of(step, count)
+        args: dict[str, Any] = {"kernel_size": window, "stride": strides}
+        if step.option("padding", "valid") == "same":
+            args |= _same(step, window, strides)
+        if kind == "Avg":
+            args["count_include_pad"] = False
+        step.add(f"{kind}Pool{count}d", args)
+
+    return translate
+
+
+def _same(step: Step, window: list[int], strides: list[int]) -> dict[str, Any]:
+    """Torch pads both ends alike; what is left over goes to the end by rounding up."""
+    sides = step.flow.tensor.shape[1:]
+    totals = [
+        max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(sides, window, strides, strict=True)
+    ]
+    odd = any(total % 2 for total in totals)
+    return {"padding": [total // 2 for total in totals], "ceil_mode": odd}
+
+
+def _pool_features_last(step: Step, kind: str, window: int, stride: int) -> None:
+    """Over the rows of an image of one channel."""
+    time, _ = step.flow.tensor.shape
+    if step.option("padding", "valid") != "valid" and time % stride:
+        raise step.refused('"same" padding over a sequence is not supported', "padding")
+    step.add("Unflatten", {"dim": 1, "unflattened_size": [1, time]}, suffix="image")
+    step.add(f"{kind}Pool2d", {"kernel_size": [window, 1], "stride": [stride, 1]})
+    step.add("Flatten", {"start_dim": 1, "end_dim": 2}, suffix="sequence")
+
+
+def global_pooling(kind: str, count: int) -> Any:
+    """GlobalMaxPoolingND, GlobalAveragePoolingND."""
+
+    def translate(step: Step) -> None:
+        if count == 1 and not step.flow.first:
+            time, features = step.flow.tensor.shape
+            step.add("Unflatten", {"dim": 1, "unflattened_size": [1, time]}, suffix="image")
+            step.add(f"Adaptive{kind}Pool2d", {"output_size": [1, features]})
+            step.add("Flatten", {}, suffix="flat")
+            return
+        channels_of(step, count)
+        step.add(f"Adaptive{kind}Pool{count}d", {"output_size": 1})
+        if not step.option("keepdims", False):
+            step.add("Flatten", {}, suffix="flat")
+
+    return translate
+
+
+def merging(kind: str) -> Any:
+    """Add, Multiply."""
+
+    def translate(step: Step) -> None:
+        _alike(step)
+        step.join(kind, {}, step.inputs)
+
+    return translate
+
+
+def concatenate(step: Step) -> None:
+    """Concatenate."""
+    _alike(step)
+    step.join("Concat", {"dim": step.dim(step.option("axis", -1), "axis")}, step.inputs)
+
+
+def _alike(step: Step) -> None:
+    if len(step.inputs) < 2:
+        raise step.refused("it takes two inputs or more")
+    if len({one.first for one in step.inputs if len(one.tensor.shape) > 1}) > 1:
+        raise step.refused("one input has its channels first and another last")
+
+
+def dropout(step: Step) -> None:
+    """Dropout."""
+    step.add("Dropout", {"p": _rate(step)})
+
+
+def spatial_dropout(count: int) -> Any:
+    """SpatialDropoutND: whole channels."""
+
+    def translate(step: Step) -> None:
+        channels_of(step, count)
+        step.add(f"Dropout{count}d", {"p": _rate(step)})
+
+    return translate
+
+
+def alpha_dropout(step: Step) -> None:
+    """AlphaDropout."""
+    step.add("AlphaDropout", {"p": _rate(step)})
+
+
+def _rate(step: Step) -> float:
+    rate = step.option("rate", 0.5)
+    if isinstance(rate, bool) or not isinstance(rate, int | float):
+        raise step.refused(f"`rate` must be a number, not {rate!r}", "rate")
+    return float(rate)
+
+
+def flatten(step: Step) -> None:
+    """Flatten; images go channel by channel, which only renumbers what follows."""
+    step.add("Flatten", {}, first=False)
+
+
+def reshape(step: Step) -> None:
+    """Reshape of a vector."""
+    target = step.option("target_shape", None)
+    shape = step.flow.tensor.shape
+    if not isinstance(target, list) or len(shape) != 1 or not target:
+        raise step.refused("only a vector can be reshaped", "target_shape")
+    known = math.prod(one for one in target if type(one) is int and one > 0)
+    sizes = [shape[0] // known if one in (-1, None) else one for one in target]
+    if len(sizes) == 1:
+        return
+    if len(sizes) > 2:
+        sizes = [sizes[-1], *sizes[:-1]]
+    args = {"dim": 1, "unflattened_size": sizes}
+    step.add("Unflatten", args, first=len(sizes) > 2)
+
+
+def zero_padding(count: int) -> Any:
+    """ZeroPaddingND."""
+
+    def translate(step: Step) -> None:
+        channels_of(step, count)
+        said = step.option("padding", 1)
+        pairs = [said] * count if type(said) is int else said
+        if count == 1 and isinstance(pairs, list) and len(pairs) == 2:
+            pairs = [pairs]
+        if not isinstance(pairs, list) or len(pairs) != count:
+            raise step.refused(f"`padding` must be {count} pairs", "padding")
+        both = [[one, one] if type(one) is int else one for one in pairs]
+        if not all(isinstance(one, list) and len(one) == 2 for one in both):
+            raise step.refused(f"`padding` must be {count} pairs", "padding")
+        step.add(f"ZeroPad{count}d", {"padding": [x for one in reversed(both) for x in one]})
+
+    return translate
+
+
+def upsampling(count: int) -> Any:
+    """UpSamplingND."""
+
+    def translate(step: Step) -> None:
+        channels_of(step, count)
+        mode = step.option("interpolation", "nearest")
+        if mode not in ("nearest", "bilinear"):
+            raise step.refused(f"{mode!r} is not supported", "interpolation")
+        factors = step.sides("size", count, 2)
+        step.add("Upsample", {"scale_factor": [float(x) for x in factors], "mode": mode})
+
+    return translate
+
+
+def same(step: Step) -> None:
+    """Nothing: for layers that leave their input as it is."""
+    if step.layer.class_name == "ActivityRegularization":
+        step.note("its penalty is not translated")
