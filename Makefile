@@ -14,7 +14,7 @@ BASE := .venv/.stamp-run
 DEV := .venv/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker migrate test lint types score accuracy calibration zoo constraints
+.PHONY: help run worker migrate test lint types score accuracy cures calibration zoo constraints
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -43,6 +43,9 @@ score: $(DEV) ## precision, recall, false alarms, repair rate on CASES
 
 accuracy: $(DEV) ## how far the verdict can be trusted: writes docs/accuracy.md (an hour or more)
 	@$(PY) -m benchmarks.accuracy
+
+cures: $(DEV) ## what clipping and pre-training are worth: writes docs/cures.md (a quarter of an hour)
+	@$(PY) -m benchmarks.cures
 
 zoo: $(DEV) ## judge healthy networks in every form: writes docs/zoo.md (some ten minutes)
 	@$(PY) -m benchmarks.zoo --jobs 2 --out docs/zoo.md

@@ -1,6 +1,6 @@
 """What is known of the cures: writes docs/cures.md (a quarter of an hour).
 
-    python -m benchmarks.cures [--seeds 2]
+    make cures, or python -m benchmarks.cures [--seeds 2]
 
 The page says how often the recommended clipping norm is the right one (`benchmarks.clipping`) and
 what greedy pre-training is worth (`benchmarks.pretraining`).
@@ -24,7 +24,7 @@ network train stands in `accuracy.md`.
 
 ## Clipping
 
-Networks of eight kinds (multilayer perceptrons of 3 to 16 layers, RNN, GRU, LSTM, a convolutional
+Nine networks (multilayer perceptrons of 3 to 16 layers, RNN, GRU, LSTM, a convolutional
 net) on the 8×8 digits, SGD with momentum at rates from 0.03 to 1. Counted are the runs whose
 gradient norm exceeds five times its median, or is not finite, at some step without clipping. Each
 is trained again with max_norm 0.1, 0.5, 1, 5, 10 and the one recommended for its network and rate.
