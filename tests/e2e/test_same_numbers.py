@@ -24,6 +24,8 @@ def test_twice_the_same_request_is_twice_the_same_answer(server: str, name: str)
     request = {**json.loads((ROOT / f"examples/{name}.json").read_text()), "fresh": True}
     first, second = answer(server, request), answer(server, request)
     assert first["id"] != second["id"]
+    for each in (first, second):  # the addresses carry the id
+        (each["diagnosis"]["prescription"] or {}).pop("links", None)
     assert json.dumps(first["diagnosis"]) == json.dumps(second["diagnosis"])
     assert first["model"] == second["model"]
 

@@ -164,7 +164,8 @@ def test_lost_over_the_training_that_confirms_there_is_no_prescription(
     assert report.prescription is None
     assert report.recommendations == whole.recommendations
     assert report.diagnosis == whole.diagnosis
-    assert [note.split(":")[0] for note in report.notes] == ["probe_out_of_memory"]
+    told = {note.split(":")[0] for note in report.notes} - {"tried and dropped"}
+    assert told == {"probe_out_of_memory"}
 
 
 def test_lost_over_the_trial_the_statistics_decide() -> None:

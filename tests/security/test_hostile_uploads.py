@@ -80,7 +80,7 @@ MODELS: dict[str, tuple[type[hostile.Hostile], str | None]] = {
     "prints for ever": (hostile.PrintsForEver, "probe_timeout"),
     "asks for 64 GiB": (hostile.Asks64Gibibytes, "probe_out_of_memory"),
     "hoards": (hostile.Hoards, "probe_out_of_memory"),
-    "doubles a text": (hostile.HoardsSlowly, "probe_out_of_memory"),
+    "doubles a text": (hostile.HoardsSlowly, "probe_out_of_memory|probe_timeout"),
     "reads past the end": (hostile.ReadsPastTheEnd, "probe_crashed"),
     "cuts the gradient": (hostile.CutsTheGradient, "not_differentiable"),
     "gives integers": (hostile.GivesIntegers, "not_differentiable"),
@@ -100,7 +100,7 @@ def test_the_seal_alone_holds(unfiltered: Server, good: bytes, tmp_path: Path, n
         answer = unfiltered.post(hostile.scripted(model(str(victim))))
         body = answer.json()
         assert body["status"] == ("succeeded" if code is None else "failed"), body
-        assert code is None or body["error"]["code"] == code, body["error"]
+        assert code is None or body["error"]["code"] in code.split("|"), body["error"]
         assert answer.text.isprintable() or "\x1b" not in answer.text
         assert_right(unfiltered, good)
     assert [path.name for path in tmp_path.iterdir()] == (["victim"] if victim.exists() else [])

