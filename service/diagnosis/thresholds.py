@@ -50,13 +50,6 @@ first. Labelled recurrent networks over 8 to 64 steps: healthy ones lose up to 3
 lose more all are mixed but one, over 8 steps."""
 MEMORY_CEILING = 0.95
 """Probability of being at risk however far it falls: see there."""
-LONG_SEQUENCE = 24
-"""Time steps from which a recurrent layer is doubted although its gradients arrive: over 32 and 64
-steps most labelled networks are mixed whatever their initialization, over 8 and 16 few are."""
-STACKED_FALL = 2.5
-"""Decades that the gradient falls inside a recurrent layer, from its outputs to its inputs, from
-which it is doubted: stacked layers are one layer here, and what fades between them shows in nothing
-else. Healthy labelled networks lose up to 2.1, those that lose 3.6 and 4.8 fail."""
 
 INPUT_LARGE = Limits(warning=2.0, warning_width=0.25)
 """log₁₀ of the inputs' root mean square. Times 30 all of three plain networks train on the digits,
@@ -171,16 +164,6 @@ RECOVERY = 1.0
 Two steps of Adam at 1e-3 lift a zero weight to about 2e-3: the gradient comes from nothing to
 within a hundredth; a layer that is truly stuck does not move."""
 
-PLAIN_DEPTH = 40
-"""Weight layers in a row, with no skip connection, from which the statistics of step 0 no longer
-tell for sure: of the labelled plain networks of depth 50 without a finding only a quarter is
-healthy."""
-PLAIN_DEPTH_DOUBT = (0.0, 0.2)
-"""Probability that such a network does not train, and that it is at least at risk, although no
-detector objects: enough to ask for a short training, not enough to say so without one."""
-RECURRENT_DOUBT = (0.05, 0.15)
-"""The same for a recurrent layer that runs over many steps, loses much between the layers stacked
-in it, or whose steps could not be told apart."""
 NARROW = 3
 """Numbers per sample, at a layer that everything passes through, up to which more classes than
 that are hard to tell. Of 23 labelled networks with such a layer none is healthy, and 7 of the 11

@@ -6,6 +6,7 @@ import io
 import random
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, List, Optional  # noqa: UP035 - TorchScript knows these names
 
 import torch
@@ -27,6 +28,21 @@ def saved(module: torch.jit.ScriptModule) -> bytes:
     return file.getvalue()
 
 
+@contextmanager
+def usual_executor() -> Iterator[None]:
+    """As whoever saves a model has it: loading one in this process has switched it off."""
+    profiling = torch._C._jit_set_profiling_executor(True)
+    mode = torch._C._jit_set_profiling_mode(True)
+    optimized = torch._C._get_graph_executor_optimize()
+    torch._C._set_graph_executor_optimize(True)
+    try:
+        yield
+    finally:
+        torch._C._jit_set_profiling_executor(profiling)
+        torch._C._jit_set_profiling_mode(mode)
+        torch._C._set_graph_executor_optimize(optimized)
+
+
 def exports(module: nn.Module, *example: Tensor) -> dict[str, bytes]:
     """The module in each of the ways in which it can be exported at all."""
     trace: Callable[..., Any] = torch.jit.trace
@@ -40,7 +56,7 @@ def exports(module: nn.Module, *example: Tensor) -> dict[str, bytes]:
     }
     made = {}
     for way, export in ways.items():
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), usual_executor():
             warnings.simplefilter("ignore")
             try:
                 made[way] = saved(export())
