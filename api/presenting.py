@@ -15,6 +15,7 @@ from api.schemas.responses import (
     EngineOut,
     FailureOut,
     FindingOut,
+    LayerAfterOut,
     LayerOut,
     LayersOut,
     ModelDiagnosisOut,
@@ -105,6 +106,7 @@ def _prescription_out(analysis_id: str, prescription: Prescription) -> Prescript
         verdict_after=prescription.verdict_after,
         trial=prescription.trial,
         patched_spec=prescription.patched_spec,
+        layers_after=tuple(map(LayerAfterOut.model_validate, prescription.layers_after)),
         weights=prescription.weights,
         links=PrescriptionLinksOut(
             spec=f"{folder}/spec" if of_spec else None,

@@ -12,8 +12,8 @@ from service.domain.architecture import Architecture, resolve
 from service.domain.errors import ChangeRefused, GraddxError, PayloadTooLarge, StorageFull
 from service.domain.expanded import expanded
 from service.domain.findings import Verdict
-from service.domain.measurements import Trial
-from service.domain.recommendations import Prescription, Recommendation
+from service.domain.measurements import Measurements, Trial
+from service.domain.recommendations import LayerAfter, Prescription, Recommendation
 from service.domain.state_dict import renamed, tensor_names
 from service.ports import ProbeSession
 from service.recommendation.combination import combined
@@ -66,6 +66,22 @@ def prescribe(
         return prescription, ()
     except (StorageFull, PayloadTooLarge, NotRenamed) as error:
         return prescription, (f"the repaired weights are not kept: {error}",)
+
+
+def layers_after(measurements: Measurements) -> tuple[LayerAfter, ...]:
+    """The repaired model layer by layer, to be laid beside the submitted one."""
+    return tuple(
+        LayerAfter(
+            name=layer.name,
+            gradient_norm=layer.gradient.norm,
+            gradient_norm_range=layer.spread.get("gradient.norm"),
+            gain=layer.gradient.gain,
+            activation_rms=layer.activation.rms,
+            saturated_fraction=layer.activation.saturated_fraction,
+            dead_unit_fraction=layer.activation.dead_unit_fraction,
+        )
+        for layer in measurements.layers
+    )
 
 
 class NotRenamed(Exception):

@@ -15,7 +15,7 @@ from service.domain.findings import Diagnosis, Severity, Verdict
 from service.domain.measurements import Measurements, Trial
 from service.domain.recommendations import Effect, Prescription, Recommendation
 from service.ports import ProbeSession
-from service.prescription import Cure, Keep, prescribe
+from service.prescription import Cure, Keep, layers_after, prescribe
 from service.recommendation import training_effects
 from service.recommendation.combination import ORDER, combined
 
@@ -93,6 +93,9 @@ def verify(
         return Verified(numbered, None, tuple(notes))
     chosen = tuple(one for one in numbered if one.title in {each.title for each in cure.chosen})
     prescription, missing = prescribe(replace(cure, chosen=chosen), session, architecture, keep)
+    seen = bench.measure(cure.chosen)  # remembered from the search
+    if seen is not None:
+        prescription = replace(prescription, layers_after=layers_after(seen.measurements))
     return Verified(numbered, prescription, (*notes, *missing))
 
 

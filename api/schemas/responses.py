@@ -170,6 +170,25 @@ class PrescriptionLinksOut(Out):
     """The weights as a safetensors file; null where they were not kept."""
 
 
+class LayerAfterOut(Out):
+    """One layer of the repaired model, measured on the same initializations and batches."""
+
+    name: str
+    """As in the submitted model."""
+    gradient_norm: Number
+    """Frobenius norm of the gradient at its output, of a batch, ≥ 0."""
+    gradient_norm_range: tuple[Number, Number] | None
+    """Lowest and highest of it over seeds and batches; null when it was never finite."""
+    gain: Number
+    """Gradient norm at the layer's input over that at its output, this path alone, ≥ 0."""
+    activation_rms: Number
+    """Root mean square of the layer's output, ≥ 0."""
+    saturated_fraction: Number
+    """Share in the nonlinearity's flat region, 0 … 1; null where it has none."""
+    dead_unit_fraction: Number
+    """Share of units that are 0 on the whole probe, 0 … 1."""
+
+
 class PrescriptionOut(Out):
     """The smallest verified set of changes that makes the model train."""
 
@@ -181,6 +200,8 @@ class PrescriptionOut(Out):
     """Short training before and after."""
     patched_spec: JsonOrNull
     """The repaired spec, expanded."""
+    layers_after: tuple[LayerAfterOut, ...] = ()
+    """The layers of the repaired model, in order; empty where they were not measured."""
     weights: str | None = None
     """Id of the repaired weights among the stored files, as `weights` of a spec takes it; deleted
     with the analysis. null where they were not kept."""

@@ -157,6 +157,26 @@ class PrescriptionLinks:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerAfter:
+    """One layer of the repaired model, measured on the same initializations and batches."""
+
+    name: str
+    """As in the submitted model."""
+    gradient_norm: float | None = None
+    """Frobenius norm of the gradient at its output, of a batch, ≥ 0."""
+    gradient_norm_range: tuple[float | None, float | None] | None = None
+    """Lowest and highest of it over seeds and batches."""
+    gain: float | None = None
+    """Gradient norm at the layer's input over that at its output, this path alone, ≥ 0."""
+    activation_rms: float | None = None
+    """Root mean square of the layer's output, ≥ 0."""
+    saturated_fraction: float | None = None
+    """Share in the nonlinearity's flat region, 0 … 1."""
+    dead_unit_fraction: float | None = None
+    """Share of units that are 0 on the whole probe, 0 … 1."""
+
+
+@dataclass(frozen=True, slots=True)
 class Prescription:
     """The smallest verified set of changes that makes the model train."""
 
@@ -168,6 +188,8 @@ class Prescription:
     """Short training before and after."""
     patched_spec: Mapping[str, Any] | None = None
     """The repaired spec, expanded."""
+    layers_after: tuple[LayerAfter, ...] = ()
+    """The layers of the repaired model, in order; empty where they were not measured."""
     weights: str | None = None
     """Id of the repaired weights among the stored files, as `weights` of a spec takes it; None
     where they were not kept."""

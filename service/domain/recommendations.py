@@ -45,6 +45,26 @@ class Recommendation:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerAfter:
+    """One layer of the repaired model, measured on the same initializations and batches."""
+
+    name: str
+    """As in the submitted model."""
+    gradient_norm: float | None
+    """Frobenius norm of ∂loss/∂y of a batch, ≥ 0 (geometric mean)."""
+    gradient_norm_range: tuple[float, float] | None
+    """Lowest and highest of it over seeds and batches; None when it was never finite."""
+    gain: float | None
+    """Gradient norm at the layer's input over that at its output, this path alone, ≥ 0."""
+    activation_rms: float | None
+    """Root mean square of the layer's output, ≥ 0."""
+    saturated_fraction: float | None
+    """Share in the nonlinearity's flat region, 0 … 1; None where it has none."""
+    dead_unit_fraction: float | None
+    """Share of units that are 0 on the whole probe, 0 … 1."""
+
+
+@dataclass(frozen=True, slots=True)
 class Prescription:
     """The smallest verified set of recommendations that makes the model train."""
 
@@ -60,3 +80,5 @@ class Prescription:
     """RFC 6902 operations that make the submitted spec mean the repaired one; None for files."""
     weights: str | None = None
     """Artifact id of the repaired weights, which the analysis owns; None where there are none."""
+    layers_after: tuple[LayerAfter, ...] = ()
+    """The layers of the repaired model, in order; empty where they were not measured."""

@@ -78,6 +78,14 @@ def test_the_prescription_makes_a_sick_model_healthy(prober: ZygoteProber, name:
     assert prescription.trial["before"]["learned"] is False
     assert prescription.trial["after"]["learned"] is True
     assert prescription.trial["after"]["loss"][-1] < prescription.trial["after"]["loss"][0]
+    repaired = prescription.layers_after
+    assert [layer.name for layer in repaired] == [layer.name for layer in report.layers]
+    for layer in repaired:
+        assert layer.gradient_norm is not None
+        assert layer.gradient_norm_range is not None
+        low, high = layer.gradient_norm_range
+        assert 0 <= low * (1 - 1e-9) <= layer.gradient_norm <= high * (1 + 1e-9)
+    assert sum(layer.gradient_norm or 0.0 for layer in repaired) > 0
     chosen = [one for one in report.recommendations if one.id in prescription.recommendations]
     assert len(chosen) == len(prescription.recommendations)
     for one in chosen:

@@ -27,6 +27,7 @@ PAIRS: list[tuple[type, Any]] = [
     (results.Engine, responses.EngineOut),
     (results.Failure, responses.FailureOut),
     (results.Finding, responses.SuppressedOut),
+    (results.LayerAfter, responses.LayerAfterOut),
     (results.ModelFacts, responses.ModelOut),
     (results.Prescription, responses.PrescriptionOut),
     (results.PrescriptionLinks, responses.PrescriptionLinksOut),
