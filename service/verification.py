@@ -17,10 +17,8 @@ from service.domain.recommendations import Effect, Prescription, Recommendation
 from service.ports import ProbeSession
 from service.prescription import Cure, Keep, layers_after, prescribe
 from service.recommendation import training_effects
-from service.recommendation.combination import ORDER, combined
+from service.recommendation.combination import changes_model, combined
 
-EDITS = frozenset(ORDER)
-"""Kinds that change the model itself, and whose effect a probe can show."""
 TRAINED = frozenset({"learning_rate", "regularization"})
 """Kinds that change the training, and are kept only when a short training shows what they do."""
 SETTLING_STEPS = 2
@@ -71,32 +69,31 @@ def verify(
     `in_time` says no. Raises ProbeFailure."""
     bench = _Bench(session, before, measurements, judge, in_time)
     course = _Course(bench, trial, may_train=may_train)
-    kept, notes = [], []
-    for recommendation in recommendations:
-        of = bench.effect if recommendation.kind in EDITS else course.effect
-        effect = of(recommendation)
-        if effect is not None and effect.verified is False:
-            notes.append(f"tried and dropped: {recommendation.title}; {_why_not(effect)}")
-        else:
-            kept.append(replace(recommendation, effect=effect))
+    advised = [replace(one, effect=_effect(one, bench, course)) for one in recommendations]
     if before.verdict in {Verdict.HEALTHY, Verdict.INCONCLUSIVE}:
-        return Verified(_numbered(kept), None, tuple(notes))
+        kept = [one for one in advised if not _fails(one)]
+        return Verified(_numbered(kept), None, tuple(_dropped(advised, kept, before)))
     search = _Search(bench, trial, may_train=may_train)
-    rate = next((one for one in kept if one.kind == "learning_rate" and _helps(one)), None)
-    cure = search.run(_candidates(kept)) if rate is None else None
-    kept, unproven = _proven(kept, cure)
-    notes += [f"tried and dropped: {one.title}; nothing shows that it helps" for one in unproven]
+    rate = next((one for one in advised if one.kind == "learning_rate" and _helps(one)), None)
+    cure = search.run(_candidates(advised)) if rate is None else None
+    kept = list(_proven(advised, cure, bench))
+    notes = _dropped(advised, kept, before)
     numbered = _numbered(kept)
     if cure is None:
         nothing = f"{NOTHING_FOUND} ({search.tried()})" if in_time() else OUT_OF_TIME
         notes.append(nothing if rate is None else RATE_ALONE.format(rate=rate.change["lr"]))
-        return Verified(numbered, None, tuple(notes))
-    chosen = tuple(one for one in numbered if one.title in {each.title for each in cure.chosen})
+        return Verified(numbered, None, (*notes, *_out_of_reach(before)))
+    titles = {one.title for one in cure.chosen}
+    chosen = tuple(one for one in numbered if one.title in titles)
     prescription, missing = prescribe(replace(cure, chosen=chosen), session, architecture, keep)
     seen = bench.measure(cure.chosen)  # remembered from the search
     if seen is not None:
         prescription = replace(prescription, layers_after=layers_after(seen.measurements))
     return Verified(numbered, prescription, (*notes, *missing))
+
+
+def _effect(one: Recommendation, bench: _Bench, course: _Course) -> Effect | None:
+    return bench.effect((one,)) if changes_model(one) else course.effect(one)
 
 
 def _numbered(kept: Sequence[Recommendation]) -> tuple[Recommendation, ...]:
@@ -107,26 +104,74 @@ def _helps(recommendation: Recommendation) -> bool:
     return recommendation.effect is not None and recommendation.effect.verified is True
 
 
-def _candidates(kept: Sequence[Recommendation]) -> list[Recommendation]:
-    """What may be part of a cure: what could be applied."""
-    return [one for one in kept if one.kind in EDITS and one.effect is not None]
+def _fails(recommendation: Recommendation) -> bool:
+    return recommendation.effect is not None and recommendation.effect.verified is False
+
+
+def _candidates(advised: Sequence[Recommendation]) -> list[Recommendation]:
+    """What may be part of a cure: what could be applied. What does not help alone may help in
+    company, as where an initialization dies behind an activation."""
+    return [one for one in advised if changes_model(one) and one.effect is not None]
 
 
 def _proven(
-    kept: Sequence[Recommendation], cure: Cure | None
-) -> tuple[list[Recommendation], list[Recommendation]]:
-    """What stays, and what no look could show to help and the cure does not need. What the cure
-    needs, its training has shown."""
-    needed = {one.title for one in cure.chosen} if cure else set()
-    stays: list[Recommendation] = []
-    goes: list[Recommendation] = []
-    for one in kept:
-        shown = one.kind not in EDITS or one.effect is None or one.effect.verified is not None
-        if one.effect is not None and one.title in needed:
-            stays.append(replace(one, effect=replace(one.effect, verified=True)))
-        else:
-            (stays if shown else goes).append(one)
-    return stays, goes
+    advised: Sequence[Recommendation], cure: Cure | None, bench: _Bench
+) -> Iterator[Recommendation]:
+    """What stays: what helps, what no probe can show, and what the cure needs, which its training
+    has shown. An edit that nothing shows to help goes."""
+    needed = cure.chosen if cure else ()
+    titles = [one.title for one in needed]
+    for one in advised:
+        if one.title in titles and one.effect is not None:
+            yield _in_company(one, needed, bench)
+        elif not _fails(one) and not _unseen(one):
+            yield one
+
+
+def _unseen(one: Recommendation) -> bool:
+    return changes_model(one) and one.effect is not None and one.effect.verified is None
+
+
+def _in_company(
+    one: Recommendation, needed: tuple[Recommendation, ...], bench: _Bench
+) -> Recommendation:
+    """A part of the cure. Of one that does nothing alone the effect is that of all together."""
+    assert one.effect is not None
+    if not _fails(one):
+        return replace(one, effect=replace(one.effect, verified=True))
+    together = bench.effect(needed) or one.effect
+    others = " and ".join(f"“{other.title}”" for other in needed if other.title != one.title)
+    why = f"{one.why} Alone it is not enough; the effect is that of it and {others} together."
+    return replace(one, why=why, effect=replace(together, verified=True))
+
+
+def _dropped(
+    advised: Sequence[Recommendation], kept: Sequence[Recommendation], before: Diagnosis
+) -> list[str]:
+    """What was tried in vain, as notes."""
+    titles = {one.title for one in kept}
+    return [
+        f"tried and dropped: {one.title}; {_why_not(one.effect)}"
+        for one in advised
+        if one.title not in titles and one.effect is not None and not _off_topic(one, before)
+    ]
+
+
+def _off_topic(one: Recommendation, before: Diagnosis) -> bool:
+    """What cannot be done in float16 is no news to a request for another precision."""
+    asked = {f.evidence.get("precision") for f in before.findings if f.code in one.resolves}
+    return one.kind == "loss_scaling" and "float16" not in asked
+
+
+def _out_of_reach(before: Diagnosis) -> Iterator[str]:
+    """What no kind of change alters, where nothing else cures."""
+    for found in before.findings:
+        if found.code == "narrow_layer":
+            yield (
+                f"narrow_layer: no kind of change widens a layer; {', '.join(found.layers)} with"
+                f" {found.evidence['classes']} units or more is another architecture, and yours to"
+                " choose"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +199,10 @@ class _Bench:
         self.in_time = in_time
         self._measured: dict[tuple[str, ...], _Seen | None] = {}
 
-    def effect(self, recommendation: Recommendation) -> Effect | None:
-        """None when the change cannot be made here (a path that depends on data, say), or no time
-        is left."""
-        seen = self.measure((recommendation,))
+    def effect(self, chosen: tuple[Recommendation, ...]) -> Effect | None:
+        """Of all together; None when they cannot be made here (a path that depends on data, say),
+        or no time is left."""
+        seen = self.measure(chosen)
         if seen is None:
             return None
         diagnosis = self.judge(seen.measurements, seen.settled, None)
@@ -248,8 +293,9 @@ class _Course:
 
 
 class _Search:
-    """For the smallest set that brings the verdict to healthy; of one size the least invasive,
-    those that look healthy before those that only may be."""
+    """For the smallest set that brings the verdict to healthy; of one size those first whose
+    members help alone, of these the least invasive, and those that look healthy before those that
+    only may be."""
 
     def __init__(self, bench: _Bench, trial: Trial | None, *, may_train: bool) -> None:
         self.bench = bench
@@ -306,11 +352,11 @@ class _Search:
         return None
 
 
-def _sets(offered: Sequence[Recommendation], size: int) -> Iterator[tuple[Recommendation, ...]]:
-    """Of so many changes of different kinds, least invasive first."""
-    for chosen in combinations(offered, size):
-        if len({one.kind for one in chosen}) == size:
-            yield chosen
+def _sets(offered: Sequence[Recommendation], size: int) -> list[tuple[Recommendation, ...]]:
+    """Of so many changes of different kinds; those that help alone before others, least invasive
+    first."""
+    sets = (s for s in combinations(offered, size) if len({one.kind for one in s}) == size)
+    return sorted(sets, key=lambda chosen: sum(map(_fails, chosen)))
 
 
 def _threats(diagnosis: Diagnosis) -> dict[str, Severity]:
@@ -342,6 +388,8 @@ def _figures(diagnosis: Diagnosis, measurements: Measurements) -> dict[str, Any]
 
 
 def _why_not(effect: Effect) -> str:
+    if effect.verified is None:
+        return "nothing shows that it helps"
     if "verdict" not in effect.after:
         return "the training did not become better"
     if effect.introduced and effect.resolved:

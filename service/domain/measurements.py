@@ -162,6 +162,9 @@ class LayerMeasurements:
     """None for layers that are not recurrent."""
     batch_normalization: BatchNormalization | None = None
     """None for layers without one."""
+    dropout: tuple[float, ...] = ()
+    """Share that each of the layer's dropouts hides, 0 … 1, in order; those before the first layer
+    count to it."""
     nonlinearity_args: dict[str, float] = field(default_factory=dict)
     """The nonlinearity's own arguments, by the names of torch.nn, where it has any."""
     path: tuple[str, ...] = ()

@@ -19,6 +19,7 @@ from service.domain.layers import LAYER_TYPES
 from service.domain.layers.initializers import INITIALIZERS
 from service.probing import operations
 from service.probing.cells import maker, sweep
+from service.probing.dropout import dropouts
 from service.probing.layering import Layer
 from service.probing.loaders.loaded import LoadedModel
 from service.probing.loaders.spec import forget_gate_
@@ -86,6 +87,7 @@ class _Surgery:
             "residual": self._add_skips,
             "recurrent_cell": self._exchange_cells,
             "input_scaling": self._scale_input,
+            "regularization": self._hide_less,
         }.get(str(change.get("kind")))
         if edit is None:
             raise ChangeRefused(f"a change of kind {change.get('kind')!r} is no edit of the model")
@@ -211,6 +213,16 @@ class _Surgery:
         if node is None or not node.meta["dtype"].is_floating_point:
             raise ChangeRefused(f"the model has no input {number} of floating-point numbers")
         self._put("input_norm", _normalization(entry), node, self.copies[node])
+
+    def _hide_less(self, change: Change) -> None:
+        most = change.get("dropout")
+        if not isinstance(most, int | float) or not 0.0 <= most < 1.0:
+            raise ChangeRefused(f"dropout is a probability below 1, not {most!r}")
+        higher = [one for one in dropouts(self.recording.module.graph) if one.p > most]
+        if not higher:
+            raise ChangeRefused(f"no dropout was recorded that hides more than {most:g}")
+        for one in higher:
+            one.hide(float(most), self.copies)
 
     def _put(self, name: str, module: nn.Module, node: fx.Node, source: fx.Node) -> None:
         """A module that reads `source`, a node of the copy, in place of what `node` gave."""

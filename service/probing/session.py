@@ -31,6 +31,7 @@ from service.probing import export, trial
 from service.probing.batch_norm import batch_normalizations
 from service.probing.budget import Fitted, fit
 from service.probing.data import Data, read, read_weights
+from service.probing.dropout import by_layer
 from service.probing.edits import edited
 from service.probing.feed import Feed
 from service.probing.fidelity import is_faithful
@@ -48,7 +49,7 @@ from service.probing.randomness import signal_shares
 from service.probing.recorder import Observed
 from service.probing.summary import summed_up
 from service.probing.trace import Recording, first_lines, preserved, primary_output
-from service.probing.training import KINDS, scaled, split
+from service.probing.training import is_of_training, scaled, split
 
 SETTLING = OptimizerPlan("adam", 1e-3)
 """Optimizer of the steps before a second look, when the request names none: Adam moves a
@@ -94,6 +95,7 @@ class Session:
         self.recorded = straight or is_faithful(model, self.recording, batches, self.loss)
         self._last_changed: tuple[str, Session] | None = None
         self.batch_norms = batch_normalizations(self.recording.module.graph, self.layers)
+        self.dropout = by_layer(self.recording.module.graph, self.layers)
         self.inputs = () if data is None else self._input_statistics(data)
         self.gradient_check: GradientCheck | None = None
         self.pretraining: Pretraining | None = None
@@ -186,6 +188,7 @@ class Session:
                 replace(
                     layer,
                     batch_normalization=self.batch_norms.get(layer.index),
+                    dropout=self.dropout.get(layer.index, ()),
                     activation=replace(layer.activation, signal_share=signal.get(layer.index)),
                 )
                 for layer in measured.layers
@@ -412,7 +415,7 @@ class Session:
 
 def _rest(changes: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
     """Those of the training alone."""
-    return tuple(change for change in changes if change.get("kind") in KINDS)
+    return tuple(change for change in changes if is_of_training(change))
 
 
 def _from_spec(

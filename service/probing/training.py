@@ -15,7 +15,12 @@ from service.probing.losses import Loss
 Change = Mapping[str, Any]
 """A recommendation's kind, layers and change, as JSON."""
 KINDS = frozenset({"learning_rate", "regularization", "clipping", "loss_scaling"})
-"""Kinds that leave the model as it is."""
+"""Kinds that leave the model as it is, but for the dropout that a regularization may lower."""
+
+
+def is_of_training(change: Change) -> bool:
+    """Whether a change leaves the model as it is."""
+    return change.get("kind") in KINDS and "dropout" not in change
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ def split(changes: Iterable[Change]) -> tuple[tuple[Change, ...], Training]:
     edits, training = [], PLANNED
     for change in changes:
         kind = change.get("kind")
-        if kind not in KINDS:
+        if not is_of_training(change):
             edits.append(change)
         elif kind == "learning_rate":
             training = replace(training, lr=_positive(change, "lr"))

@@ -118,6 +118,19 @@ def _normalize_input(editing: Editing, _called: Called, change: Change) -> dict[
     return {INPUT_NORM: name}
 
 
+def _hide_less(editing: Editing, _called: Called, change: Change) -> dict[str, str]:
+    """Every dropout that hides more, those within composed and recurrent layers too."""
+    most = float(change["dropout"])
+    hiding: dict[str, dict[str, Any]] = {}
+    for node in editing.architecture.layers:
+        kind = LAYER_TYPES[node.type]
+        name = "p" if kind.category == "dropout" else "dropout"
+        if kind.signature.complete(node.args).get(name, 0.0) > most:
+            hiding[node.name] = {name: most}
+    editing.argue(hiding)
+    return {}
+
+
 def _keep(_editing: Editing, _called: Called, _change: Change) -> dict[str, str]:
     """The spec stays as it is: the weights carry the change."""
     return {}
@@ -130,6 +143,7 @@ _SAID: dict[str, Callable[[Editing, Called, Change], dict[str, str]]] = {
     "residual": _add_skips,
     "recurrent_cell": _exchange_cells,
     "input_scaling": _normalize_input,
+    "regularization": _hide_less,
     "pretraining": _keep,
 }
 """How each kind of change is said; each returns the modules it adds to the graph, by the layers

@@ -79,6 +79,11 @@ class Editing:
             if "init" in entry:
                 self.do("remove", f"{pointer}/init")
 
+    def argue(self, args: Mapping[str, Mapping[str, Any]]) -> None:
+        """Give layers other values of some arguments; the others stay."""
+        for pointer, new in self._by_pointer(args).items():
+            self.do("add", f"{pointer}/args", {**self.at(pointer).get("args", {}), **new})
+
     def insert_after(self, layers: Mapping[str, Mapping[str, Any]], ending: str) -> dict[str, str]:
         """Put a new layer behind each named one; whoever read that one now reads the new one.
 

@@ -31,12 +31,15 @@ def prober() -> Iterator[ZygoteProber]:
     prober.close()
 
 
-def mlp(depth: int, activation: str, init: dict[str, Any] | None = None) -> dict[str, Any]:
+def mlp(
+    depth: int, activation: str, init: dict[str, Any] | None = None, dropout: float | None = None
+) -> dict[str, Any]:
+    hidden = [] if dropout is None else [{"type": "Dropout", "args": {"p": dropout}}]
     given = {"init": {"weight": init, "bias": {"name": "zeros_"}}} if init else {}
     layers: list[dict[str, Any]] = []
     for index in range(depth):
         linear = {"name": f"fc{index}", "type": "Linear", "args": {"out_features": 64}}
-        layers += [{**linear, **given}, {"name": f"act{index}", "type": activation}]
+        layers += [{**linear, **given}, {"name": f"act{index}", "type": activation}, *hidden]
     layers.append({"name": "head", "type": "Linear", "args": {"out_features": 10}, **given})
     return {"input": {"shape": [64]}, "layers": layers}
 
@@ -63,6 +66,9 @@ SICK = {
     "tanh, weights far too small": mlp(16, "Tanh", {"name": "normal_", "args": {"std": 0.01}}),
     "sigmoid at its default": mlp(12, "Sigmoid"),
     "a recurrent layer that explodes in time": sequence("RNN", 0.5),
+    "a dropout that hides nearly everything": mlp(
+        4, "ReLU", {"name": "kaiming_normal_", "args": {"nonlinearity": "relu"}}, dropout=0.95
+    ),
     "all zeros": mlp(4, "ReLU", {"name": "zeros_"}),
 }
 
@@ -96,6 +102,19 @@ def test_the_prescription_makes_a_sick_model_healthy(prober: ZygoteProber, name:
     again = report_on(prober, prescription.patched_spec)
     assert again.diagnosis.verdict == "healthy"
     assert again.prescription is None
+
+
+def test_dropout_alone_is_lowered_where_it_alone_is_too_much(prober: ZygoteProber) -> None:
+    report = report_on(prober, SICK["a dropout that hides nearly everything"])
+    assert report.prescription is not None
+    chosen = {one.id: one for one in report.recommendations}
+    (cure,) = (chosen[each] for each in report.prescription.recommendations)
+    assert (cure.kind, cure.change["dropout"]) == ("regularization", 0.15)
+    assert cure.effect is not None
+    assert "drowned_signal" in cure.effect.resolved
+    assert report.prescription.patched_spec is not None
+    layers = report.prescription.patched_spec["layers"]
+    assert {layer["args"]["p"] for layer in layers if layer["type"] == "Dropout"} == {0.15}
 
 
 def test_repaired_weights_are_kept_under_the_names_of_the_repaired_spec(

@@ -210,3 +210,15 @@ def test_the_patch_calms_a_residual_stack() -> None:
     assert after is not None
     assert before > 100
     assert after < 5
+
+
+def test_dropout_code_lowers_every_kind() -> None:
+    spec = mlp(3, "ReLU", dropout=0.9)
+    (less,) = (r for r in advice(spec, diagnosis("drowned_signal")) if r.kind == "regularization")
+    model = plain(spec)
+    attention, rnn = nn.MultiheadAttention(8, 2, dropout=0.8), nn.LSTM(8, 8, 2, dropout=0.05)
+    model.add_module("attention", attention)
+    model.add_module("rnn", rnn)
+    exec(compile(less.code, "r1", "exec"), {"model": model, "nn": nn})
+    assert [m.p for m in model.modules() if isinstance(m, nn.Dropout)] == [0.2] * 3
+    assert (attention.dropout, rnn.dropout) == (0.2, 0.05)

@@ -11,20 +11,20 @@ from service.recommendation.remedies.loss_scaling import ScaleLoss
 from service.recommendation.remedies.normalization import Normalize
 from service.recommendation.remedies.pretraining import PretrainLayers
 from service.recommendation.remedies.recurrent_cell import ReplaceCell
-from service.recommendation.remedies.regularization import DecayWeights
+from service.recommendation.remedies.regularization import Regularize
 from service.recommendation.remedies.residual import AddSkips
 from service.recommendation.remedy import Remedy
 
 ALL_REMEDIES: tuple[Remedy, ...] = (
     Reinitialize(),
     ScaleInput(),
+    Regularize(),
     Normalize(),
     ReplaceActivation(),
     AddSkips(),
     ReplaceCell(),
     PretrainLayers(),
     ChangeRate(),
-    DecayWeights(),
     ScaleLoss(),
     ClipGradients(),
 )

@@ -33,7 +33,11 @@ ACTIVATIONS = {
 
 
 def mlp(
-    depth: int, activation: str, init: dict[str, Any] | None = None, norm: str | None = None
+    depth: int,
+    activation: str,
+    init: dict[str, Any] | None = None,
+    norm: str | None = None,
+    dropout: float | None = None,
 ) -> dict[str, Any]:
     """`depth` hidden layers of 64 units and a head of 10."""
     layers: list[dict[str, Any]] = []
@@ -42,6 +46,8 @@ def mlp(
         if norm:
             layers.append({"name": f"norm{number}", "type": norm})
         layers.append({"name": f"act{number}", "type": activation})
+        if dropout is not None:
+            layers.append({"name": f"drop{number}", "type": "Dropout", "args": {"p": dropout}})
     layers.append(linear("head", 10, init))
     return {"input": {"shape": [64]}, "layers": layers}
 
@@ -164,6 +170,7 @@ def _layer(index: int, nodes: tuple[LayerNode, ...]) -> LayerMeasurements:
         gradient=GradientStatistics(None, None, None, 0.2),
         parameters=tuple(_parameter(owner, key, fan_in) for key in owner.parameters),
         time_steps=_steps(owner),
+        dropout=tuple(n.args.get("p", 0.5) for n in rest if n.type.endswith("Dropout")),
     )
 
 

@@ -60,7 +60,7 @@ def of_kind(kind: str, offered: tuple[Recommendation, ...]) -> Recommendation:
     return found
 
 
-OF_THE_TRAINING = {"learning_rate", "regularization", "loss_scaling", "clipping"}
+OF_THE_TRAINING = {"learning_rate", "loss_scaling", "clipping"}
 SAME = "symmetric_initialization"
 VANISHING = diagnosis("vanishing_gradient")
 SYMMETRIC = diagnosis(SAME, layers=("fc1", "fc2", "fc3", "head"))
@@ -105,6 +105,9 @@ MUST_OFFER: list[tuple[str, Spec, Diagnosis, list[str]]] = [
     ("lstm", recurrent("LSTM"), diagnosis("fading_memory", layers=("rnn",)), ["initializer"]),
     ("float16", mlp(2, "ReLU", kaiming("relu")), diagnosis("half_precision_underflow"), [
         "loss_scaling",
+    ]),
+    ("much dropout", mlp(3, "ReLU", kaiming("relu"), dropout=0.9), diagnosis("drowned_signal"), [
+        "regularization",
     ]),
     ("extreme rate", mlp(2, "ReLU", kaiming("relu")), EXTREME, ["learning_rate"]),
     ("residual", repeated(8), diagnosis("exploding_gradient"), ["initializer", "normalization"]),
@@ -471,6 +474,31 @@ def test_another_rate_for_the_one_that_was_named() -> None:
     assert rate_of(Trial("gaussian_classes", 50, (learned,))) == []
     assert rate_of(Trial("gaussian_classes", 50, (blown, stuck))) == []  # none was named
     assert rate_of(Trial("gaussian_classes", 50, (blown,)), diagnosis()) == []
+
+
+@pytest.mark.parametrize(
+    ("depth", "p", "most"), [(1, 0.9, 0.5), (3, 0.9, 0.2), (10, 0.3, 0.06), (60, 0.5, 0.01)]
+)
+def test_dropout_is_lowered_until_half_is_left(depth: int, p: float, most: float) -> None:
+    spec = mlp(depth, "ReLU", kaiming("relu"), dropout=p)
+    (one,) = advice(spec, diagnosis("drowned_signal"), allowed=("regularization",))
+    assert one.change["dropout"] == most
+    assert len(one.layers) == depth
+    assert one.patch is not None
+    after = [node for node in patched(spec, one.patch).layers if node.type == "Dropout"]
+    assert {node.args["p"] for node in after} == {most}
+
+
+def test_small_dropouts_stay_as_they_are() -> None:
+    spec = mlp(4, "ReLU", kaiming("relu"), dropout=0.1)
+    assert not advice(spec, UNTRAINABLE, allowed=("regularization",))
+    spec["layers"][2]["args"] = {"p": 0.95}  # the first; three of 0.1 leave 0.9³ of the half
+    (one,) = advice(spec, UNTRAINABLE, allowed=("regularization",))
+    assert one.layers == ("fc1",)
+    assert one.change["dropout"] == math.floor(100 * (1 - 0.5 / 0.9**3)) / 100
+    assert one.patch is not None
+    after = [node for node in patched(spec, one.patch).layers if node.type == "Dropout"]
+    assert [node.args["p"] for node in after] == [one.change["dropout"], 0.1, 0.1, 0.1]
 
 
 def test_weight_decay_only_where_the_training_spikes() -> None:

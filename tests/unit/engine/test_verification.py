@@ -1,0 +1,196 @@
+"""What is offered and prescribed, by what changes are said to do together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from service.domain.findings import Diagnosis, Finding, Severity, Verdict
+from service.domain.measurements import (
+    Measurements,
+    ModelFacts,
+    ModelMeasurements,
+    Quantiles,
+    Trial,
+    TrialRun,
+)
+from service.domain.recommendations import Recommendation
+from service.verification import MOST_LOOKS, Verified, verify
+
+Kinds = frozenset[str]
+MODEL = ModelMeasurements(
+    "cross_entropy", True, 2.3, math.log(10), Quantiles(1.0, 1.0, 1.0, 9), 1.0, None, (64, 10), None
+)
+
+
+class Session:
+    """Measures a model whose state is the kinds of change that were made."""
+
+    facts = ModelFacts("spec", 1, 1, True, "2", "cpu")
+
+    def __init__(self, cures: Sequence[Kinds]) -> None:
+        self.cures = cures
+        self.measured: list[Kinds] = []
+        self.trained: list[Kinds] = []
+
+    def measure(
+        self, changes: tuple[Mapping[str, Any], ...] = (), *, after_steps: int = 0
+    ) -> Measurements:
+        kinds = frozenset(str(change["kind"]) for change in changes)
+        self.measured.append(kinds)
+        return Measurements(MODEL, (), (), tuple(kinds), after_steps)
+
+    def trial(self, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
+        kinds = frozenset(str(change["kind"]) for change in changes)
+        self.trained.append(kinds)
+        learned = any(cure <= kinds for cure in self.cures)
+        run = TrialRun("sgd", 0.1, (2.3, 0.1), (1.0,), None, learned, float(learned))
+        return Trial("gaussian_classes", 100, (run,))
+
+    def export(self, changes: tuple[Mapping[str, Any], ...] = ()) -> bytes:
+        raise NotImplementedError
+
+    def peak_memory_mb(self) -> float | None:
+        return None
+
+
+def told(verdict: Verdict, *codes: str, **evidence: Any) -> Diagnosis:
+    findings = tuple(
+        Finding(code, Severity.ERROR, 0.9, ("fc",), code, code, evidence) for code in codes
+    )
+    return Diagnosis(verdict, 0.9, "static", "", findings)
+
+
+def advice(*kinds: str) -> list[Recommendation]:
+    change = {"branch_scale": 1.0, "parameters": []}
+    return [
+        Recommendation("", kind, ("fc",), f"the {kind}", "because.", (), change) for kind in kinds
+    ]
+
+
+def verified(
+    offered: Sequence[Recommendation],
+    *,
+    cures: Sequence[Kinds],
+    helps: Kinds = frozenset(),
+    before: Diagnosis | None = None,
+    session: Session | None = None,
+) -> Verified:
+    """`cures`: sets of kinds that bring the verdict to healthy; `helps`: kinds that each take one
+    of two findings away."""
+    sick = before or told(Verdict.UNHEALTHY, "saturated_activation", "rank_collapse")
+    session = session or Session(cures)
+
+    def judge(
+        measured: Measurements, _settled: Measurements | None, trial: Trial | None
+    ) -> Diagnosis:
+        kinds = frozenset(measured.notes)
+        if any(cure <= kinds for cure in cures):
+            return told(Verdict.HEALTHY)
+        return told(Verdict.UNHEALTHY, "rank_collapse") if kinds & helps else sick
+
+    return verify(
+        session,
+        offered,
+        sick,
+        Measurements(MODEL, (), ()),
+        None,
+        judge,
+        architecture=None,
+        may_train=True,
+        in_time=lambda: True,
+    )
+
+
+def prescribed(found: Verified) -> list[str]:
+    assert found.prescription is not None
+    kinds = {one.id: one.kind for one in found.recommendations}
+    return [kinds[each] for each in found.prescription.recommendations]
+
+
+def test_what_does_nothing_alone_is_tried_in_company() -> None:
+    pair = frozenset({"initializer", "activation"})
+    offered = advice("initializer", "normalization", "activation")
+    found = verified(offered, cures=[pair])
+    assert prescribed(found) == ["initializer", "activation"]
+    for one in found.recommendations:
+        assert one.effect is not None
+        assert one.effect.verified
+        assert one.effect.after["verdict"] == "healthy"
+        assert one.effect.resolved == ("saturated_activation", "rank_collapse")
+        assert "Alone it is not enough" in one.why
+    assert [note for note in found.notes if "tried and dropped" in note] == [
+        "tried and dropped: the normalization; the verdict stayed unhealthy"
+    ]
+
+
+def test_one_that_helps_keeps_its_own_effect_in_company() -> None:
+    pair = frozenset({"initializer", "activation"})
+    offered = advice("initializer", "activation")
+    found = verified(offered, cures=[pair], helps=frozenset({"initializer"}))
+    first, second = found.recommendations
+    assert first.effect is not None
+    assert first.effect.after["verdict"] == "unhealthy"
+    assert first.effect.resolved == ("saturated_activation",)
+    assert first.why == "because."
+    assert "it and “the initializer” together" in second.why
+
+
+@pytest.mark.parametrize(
+    ("cures", "expected"),
+    [
+        ([{"residual"}, {"initializer", "normalization"}], ["residual"]),
+        ([{"initializer", "residual"}, {"normalization", "activation"}], [
+            "initializer", "residual",
+        ]),
+        ([{"normalization", "activation", "residual"}], [
+            "normalization", "activation", "residual",
+        ]),
+    ],
+)  # fmt: skip
+def test_the_smallest_set_then_the_least_invasive(
+    cures: list[set[str]], expected: list[str]
+) -> None:
+    offered = advice("initializer", "normalization", "activation", "residual")
+    assert prescribed(verified(offered, cures=list(map(frozenset, cures)))) == expected
+
+
+def test_sets_of_what_helps_come_first() -> None:
+    both = [frozenset({"initializer", "normalization"}), frozenset({"activation", "residual"})]
+    offered = advice("initializer", "normalization", "activation", "residual")
+    found = verified(offered, cures=both, helps=frozenset({"activation", "residual"}))
+    assert prescribed(found) == ["activation", "residual"]
+
+
+def test_the_search_is_bounded() -> None:
+    kinds = ("initializer", "input_scaling", "normalization", "activation", "residual",
+             "recurrent_cell", "pretraining")  # fmt: skip
+    session = Session(())
+    found = verified(advice(*kinds), cures=(), session=session)
+    assert found.prescription is None
+    assert len(session.measured) == len(kinds) + MOST_LOOKS
+    assert any("sets of several measured" in note for note in found.notes)
+
+
+def test_a_width_that_no_change_alters_is_told() -> None:
+    narrow = told(Verdict.UNHEALTHY, "narrow_layer", classes=10)
+    found = verified(advice("normalization"), cures=(), before=narrow)
+    (note,) = (note for note in found.notes if note.startswith("narrow_layer"))
+    assert "fc with 10 units or more" in note
+    cured = verified(advice("residual"), cures=[frozenset({"residual"})], before=narrow)
+    assert not any(note.startswith("narrow_layer") for note in cured.notes)
+
+
+@pytest.mark.parametrize(("precision", "notes"), [("float32", 0), ("float16", 1)])
+def test_a_loss_scale_that_does_not_help_is_told_to_who_asked_for_float16(
+    precision: str, notes: int
+) -> None:
+    code = "half_precision_underflow"
+    before = told(Verdict.HEALTHY, code, precision=precision)
+    offered = [Recommendation("", "loss_scaling", (), "a scale", "", (code,), {"loss_scale": 2.0})]
+    found = verified(offered, cures=(), before=before)
+    assert found.recommendations == ()
+    assert sum("a scale" in note for note in found.notes) == notes
