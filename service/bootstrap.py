@@ -28,6 +28,7 @@ from service.sandbox.seal import why_unsealable
 from service.storage.analyses import SqlAnalyses
 from service.storage.api_keys import SqlApiKeys
 from service.storage.artifact_store import FileArtifacts
+from service.storage.clock import DatabaseClock
 from service.storage.input_guess import guess_inputs
 from service.storage.session import Database
 from service.storage.tables import MADE
@@ -52,7 +53,7 @@ class Unprotected(Exception):
 
 
 class UtcClock:
-    """`service.ports.Clock`."""
+    """`service.ports.Clock`: this machine's."""
 
     def now(self) -> datetime:
         """UTC."""
@@ -65,16 +66,17 @@ def engine(settings: Settings, version: str) -> Iterator[UseCases]:
     Unprotected."""
     dispatcher = EmbeddedDispatcher(settings.workers, settings.environment())
     database = Database(settings.database_url)
-    analyses = SqlAnalyses(database, UtcClock())
+    clock = DatabaseClock(database)
+    analyses = SqlAnalyses(database, clock)
     artifacts = _artifacts(settings, database)
-    keys = SqlApiKeys(database, UtcClock())
+    keys = SqlApiKeys(database, clock)
     refused = None if settings.run_uploads_unsealed else why_unsealable()
     use_cases = UseCases(
         analyses,
         artifacts,
         keys,
         dispatcher,
-        UtcClock(),
+        clock,
         version=version,
         open_without_keys=not settings.beyond_this_machine,
         queue_limit=settings.queue_limit,
@@ -120,7 +122,7 @@ def worker(settings: Settings, wake_fd: int | None = None) -> Iterator[Worker]:
     from service.sandbox.prober import ZygoteProber
 
     database = Database(settings.database_url)
-    analyses = SqlAnalyses(database, UtcClock())
+    analyses = SqlAnalyses(database, DatabaseClock(database))
     artifacts = _artifacts(settings, database)
     files = _FilesAtWork(artifacts)
     prober = ZygoteProber(

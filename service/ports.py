@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from service.domain.analysis import Analysis, Failure, Stage, Status
+from service.domain.analysis import Analysis, Failure, Queue, Stage, Status
 from service.domain.api_keys import ApiKey
 from service.domain.measurements import LayerMeasurements, Measurements, ModelFacts, Trial
 from service.domain.model_source import ModelSource
@@ -85,6 +85,8 @@ class Backlog:
     """Queued analyses."""
     oldest: datetime | None
     """When the one that waits longest was asked for, UTC; None when nothing waits."""
+    running: int = 0
+    """Claimed analyses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +146,34 @@ class AnalysisRepository(Protocol):
         """The layer of this name in every analysis that succeeded and carries these labels, newest
         first. Raises InvalidRequest for a bad cursor."""
 
-    def backlog(self) -> Backlog:
-        """What waits to be done."""
+    def backlog(self, queue: Queue | None = None) -> Backlog:
+        """What waits and what is at work, in one queue or in all."""
 
-    def claim(self, worker: str, *, lease_seconds: float) -> Claim | None:
-        """Take the oldest analysis that is queued or whose lease ran out; None: nothing to do."""
+    def claim(
+        self, worker: str, *, lease_seconds: float, queues: Collection[Queue] | None = None
+    ) -> Claim | None:
+        """Take the oldest analysis that is queued or whose lease ran out; None: nothing to do.
+        `queues`: only of these."""
+
+    def claim_this(
+        self,
+        analysis_id: str,
+        worker: str,
+        *,
+        lease_seconds: float,
+        silent_since: datetime | None = None,
+    ) -> Claim | None:
+        """Take this analysis if it is queued, its lease ran out, or its lease is still the one
+        that was seen before (`silent_since`); None: somebody has it, or it is final."""
+
+    def lease(self, analysis_id: str) -> datetime | None:
+        """Until when somebody holds this analysis; None: nobody does."""
+
+    def overdue(
+        self, queue: Queue, *, seconds: float, waiting: bool, limit: int
+    ) -> tuple[str, ...]:
+        """Analyses that nobody was told of for so long and whose lease ran out or, if asked for,
+        that wait. From now on they count as told of."""
 
     def heartbeat(self, claim: Claim, *, lease_seconds: float, stage: Stage) -> bool:
         """Extend the lease and tell the stage; False: the claim is lost or cancelled, stop."""
@@ -227,8 +252,8 @@ class Dispatcher(Protocol):
     def start(self) -> None:
         """Begin to supervise or connect."""
 
-    def dispatch(self, analysis_id: str) -> None:
-        """Wake a worker. Losing the message only delays: the row is the truth."""
+    def dispatch(self, analysis_id: str, queue: Queue) -> None:
+        """Wake a worker of this queue. Losing the message only delays: the row is the truth."""
 
     def stop(self) -> None:
         """Let workers finish or hand back what they hold, then return."""

@@ -278,7 +278,7 @@ class UseCases:
                 analysis, question=question, queue_limit=self._queue_limit, once=once
             )
             if made == analysis.id:
-                self._dispatcher.dispatch(made)
+                self._dispatcher.dispatch(made, analysis.queue)
         return Submitted(self._analyses.get(made), made != analysis.id)
 
     def _with_baseline(self, request: AnalysisRequest) -> AnalysisRequest:

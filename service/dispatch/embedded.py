@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from service.dispatch.wakeup import Wakeups
+from service.domain.analysis import Queue
 
 ROOT = Path(__file__).parents[2]
 WATCH_SECONDS = 0.1
@@ -55,8 +56,8 @@ class EmbeddedDispatcher:
         self._slots = [_Slot(self._start_one) for _ in range(self._count)]
         self._watcher.start()
 
-    def dispatch(self, analysis_id: str) -> None:  # noqa: ARG002 - the row says what is to do
-        """Wake a worker."""
+    def dispatch(self, analysis_id: str, queue: Queue) -> None:  # noqa: ARG002
+        """Wake a worker; the row says what is to do."""
         self._wakeups.send()
 
     def stop(self) -> None:

@@ -38,6 +38,13 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 queued → succeeded is an answer copied from an identical finished analysis."""
 
 
+class Queue(StrEnum):
+    """What kind of worker an analysis waits for."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+
+
 class Stage(StrEnum):
     """What a running analysis is doing."""
 
@@ -85,6 +92,10 @@ class Analysis:
     """UTC; None until final."""
     attempt: int = 0
     """How many times a worker has claimed it."""
+    queue: Queue = Queue.CPU
+    """What kind of worker it waits for."""
+    request_id: str | None = None
+    """Of the call that asked for it, so that one word finds it in every log."""
     stage: Stage | None = None
     """What the running attempt is doing."""
     model_format: str | None = None

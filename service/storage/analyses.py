@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,20 +16,19 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    or_,
     select,
     text,
     update,
 )
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
-from service.domain.analysis import Analysis, Failure, Stage, Status
+from service.domain.analysis import Analysis, Failure, Queue, Stage, Status
 from service.domain.api_keys import LOCAL
-from service.domain.errors import AnalysisNotFound, IdempotencyInFlight, WorkerLost
+from service.domain.errors import AnalysisNotFound, IdempotencyInFlight
 from service.domain.measurements import LayerMeasurements
 from service.domain.report import Report
 from service.ports import Backlog, Claim, Clock, Filter, LayerAt, LayerPage, Once, Page
-from service.storage import cursors, mapping, submissions
+from service.storage import cursors, lease_queue, mapping, submissions
 from service.storage.retention import OPEN
 from service.storage.session import Database, waited_in_vain
 from service.storage.tables import (
@@ -40,15 +39,6 @@ from service.storage.tables import (
     labels,
     layers,
     uses,
-)
-
-MAX_ATTEMPTS = 3
-"""Workers an analysis may cost before it is given up."""
-
-LOST = Failure(
-    WorkerLost.code,
-    WorkerLost.title,
-    f"{MAX_ATTEMPTS} workers in a row were lost while they worked on this analysis",
 )
 
 _ahead = analyses.alias("ahead")
@@ -196,23 +186,55 @@ class SqlAnalyses:
         more = len(rows) > limit
         return LayerPage(exact, cursors.encode(items[-1].analysis.id) if more else None)
 
-    def backlog(self) -> Backlog:
-        """How many analyses wait, and since when the oldest does."""
-        waiting = select(func.count(), func.min(analyses.c.created_at)).where(
-            analyses.c.status == Status.QUEUED.value
-        )
+    def backlog(self, queue: Queue | None = None) -> Backlog:
+        """What waits and what is at work, in one queue or in all."""
         with self._database.read() as connection:
-            count, oldest = connection.execute(waiting).one()
-        return Backlog(count, oldest)
+            return lease_queue.backlog(connection, queue)
 
-    def claim(self, worker: str, *, lease_seconds: float) -> Claim | None:
-        """Take the oldest analysis that is queued or whose lease ran out; None: nothing to do."""
-        while self._something_to_do():
+    def claim(
+        self, worker: str, *, lease_seconds: float, queues: Collection[Queue] | None = None
+    ) -> Claim | None:
+        """Take the oldest analysis that is queued or whose lease ran out; None: nothing to do.
+        `queues`: only of these."""
+        while self._something_to_do(queues):
             with self._database.write() as connection:
-                claimed = self._claim_oldest(connection, worker, lease_seconds)
+                now = self._clock.now()
+                claimed = lease_queue.claim_oldest(connection, worker, now, lease_seconds, queues)
             if claimed is not None:
                 return Claim(self.get(claimed[0]), claimed[1])
         return None
+
+    def claim_this(
+        self,
+        analysis_id: str,
+        worker: str,
+        *,
+        lease_seconds: float,
+        silent_since: datetime | None = None,
+    ) -> Claim | None:
+        """Take this analysis if it is queued, its lease ran out, or its lease is still the one
+        that was seen before (`silent_since`); None: somebody has it, or it is final."""
+        with self._database.write() as connection:
+            now = self._clock.now()
+            attempt = lease_queue.claim_this(
+                connection, analysis_id, worker, now, lease_seconds, silent_since
+            )
+        return None if attempt is None else Claim(self.get(analysis_id), attempt)
+
+    def lease(self, analysis_id: str) -> datetime | None:
+        """Until when somebody holds this analysis; None: nobody does."""
+        with self._database.read() as connection:
+            return lease_queue.lease(connection, analysis_id)
+
+    def overdue(
+        self, queue: Queue, *, seconds: float, waiting: bool, limit: int
+    ) -> tuple[str, ...]:
+        """Analyses that nobody was told of for so long and whose lease ran out or, if asked for,
+        that wait. From now on they count as told of."""
+        with self._database.write() as connection:
+            now = self._clock.now()
+            before = now - timedelta(seconds=seconds)
+            return lease_queue.overdue(connection, queue, now, before, waiting=waiting, limit=limit)
 
     def heartbeat(self, claim: Claim, *, lease_seconds: float, stage: Stage) -> bool:
         """Extend the lease and tell the stage; False: the claim is lost or cancelled, stop."""
@@ -234,7 +256,7 @@ class SqlAnalyses:
 
     def fail(self, claim: Claim, failure: Failure) -> bool:
         """Store the failure; False: the claim was lost, nothing was written."""
-        return self._write(claim, _failed(failure) | self._finished())
+        return self._write(claim, lease_queue.failed(failure) | self._finished())
 
     def cancel(self, analysis_id: str) -> Status:
         """queued or running → cancelled; returns the status now. Raises AnalysisNotFound."""
@@ -277,34 +299,14 @@ class SqlAnalyses:
             raise AnalysisNotFound(f"no analysis {analysis_id}")
         return row
 
-    def _something_to_do(self) -> bool:
+    def _something_to_do(self, queues: Collection[Queue] | None) -> bool:
         # Idle workers ask every second: a read takes no lock from the writers.
+        oldest = lease_queue.claimable(self._clock.now(), queues)
         with self._database.read() as connection:
-            return connection.execute(_claimable(self._clock.now())).first() is not None
-
-    def _claim_oldest(
-        self, connection: Connection, worker: str, lease_seconds: float
-    ) -> tuple[str, int] | None:
-        now = self._clock.now()
-        row = connection.execute(_claimable(now).with_for_update(skip_locked=True)).first()
-        if row is None:
-            return None
-        if row.status == Status.RUNNING.value and row.attempt >= MAX_ATTEMPTS:
-            _compare_and_set(connection, row, _failed(LOST) | self._finished())
-            return None
-        attempt = row.attempt + 1
-        values = {
-            "status": Status.RUNNING.value,
-            "attempt": attempt,
-            "worker": worker,
-            "started_at": now,
-            "lease_until": now + timedelta(seconds=lease_seconds),
-            "stage": Stage.LOAD.value,
-        }
-        return (row.id, attempt) if _compare_and_set(connection, row, values) else None
+            return connection.execute(oldest).first() is not None
 
     def _finished(self) -> dict[str, Any]:
-        return {"finished_at": self._clock.now(), "lease_until": None, "stage": None}
+        return lease_queue.finished(self._clock.now())
 
     def _write(
         self,
@@ -327,29 +329,6 @@ class SqlAnalyses:
             if made is not None:
                 submissions.own(connection, claim.analysis, made)
         return True
-
-
-def _claimable(now: datetime) -> Select[Any]:
-    lost = and_(analyses.c.status == Status.RUNNING.value, analyses.c.lease_until < now)
-    return (
-        select(analyses.c.id, analyses.c.status, analyses.c.attempt)
-        .where(or_(analyses.c.status == Status.QUEUED.value, lost))
-        .order_by(analyses.c.id)
-        .limit(1)
-    )
-
-
-def _compare_and_set(connection: Connection, row: Any, values: dict[str, Any]) -> bool:
-    unchanged = and_(
-        analyses.c.id == row.id,
-        analyses.c.status == row.status,
-        analyses.c.attempt == row.attempt,
-    )
-    return bool(connection.execute(update(analyses).where(unchanged).values(values)).rowcount)
-
-
-def _failed(failure: Failure) -> dict[str, Any]:
-    return {"status": Status.FAILED.value, "error": mapping.to_json(failure)}
 
 
 def _conditions(where: Filter) -> list[ColumnElement[bool]]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import RowMapping
 
-from service.domain.analysis import Analysis, Failure, Stage, Status
+from service.domain.analysis import Analysis, Failure, Queue, Stage, Status
 from service.domain.api_keys import ApiKey, Scope
 from service.domain.measurements import LayerMeasurements
 from service.domain.report import Report
@@ -36,6 +36,8 @@ def analysis_values(analysis: Analysis) -> dict[str, Any]:
         "status": analysis.status.value,
         "created_at": analysis.created_at,
         "attempt": analysis.attempt,
+        "queue": analysis.queue.value,
+        "request_id": analysis.request_id,
         "model_format": analysis.model_format,
         "model_sha256": analysis.model_sha256,
         "request": to_json(replace(analysis.request, labels=dict(analysis.labels))),
@@ -91,6 +93,8 @@ def analysis(row: RowMapping, report: Report | None) -> Analysis:
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         attempt=row["attempt"],
+        queue=Queue(row["queue"]),
+        request_id=row["request_id"],
         stage=None if row["stage"] is None else Stage(row["stage"]),
         model_format=row["model_format"],
         model_sha256=row["model_sha256"],

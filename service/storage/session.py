@@ -5,17 +5,25 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool, Pool
 
 from service.domain.errors import StorageFull
 
 BUSY_SECONDS = 30
 """How long a SQLite writer waits for another one."""
+POOL, POOL_OVERFLOW = 5, 5
+"""Connections of one process to PostgreSQL: kept open, and at most so many more for a while. A
+worker uses 2 at once (its work and its heartbeat), an API one per call at work in its threads."""
+CONNECT_SECONDS, POOL_SECONDS = 5, 30
+"""How long a server may take to accept a connection, and how long one of the pool's is waited
+for."""
 DISK_FULL, LOCK_NOT_AVAILABLE = "53100", "55P03"
 """PostgreSQL's SQLSTATEs."""
 
@@ -26,6 +34,7 @@ class Database:
     def __init__(self, url: str) -> None:
         """Nothing connects before the first unit of work; SQLite's folder is created then."""
         self._engine = _engine(make_url(url))
+        self._aside = self._engine if self.is_local else _postgresql(make_url(url), NullPool)
         self._writing = self._engine.execution_options(graddx_write=True)
 
     @contextmanager
@@ -40,6 +49,18 @@ class Database:
         StorageFull."""
         with _room_is_needed(), self._writing.begin() as connection:
             yield connection
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a file of this machine."""
+        return self._engine.dialect.name == "sqlite"
+
+    def time(self) -> datetime:
+        """The server's own clock, UTC. Asked beside the pool: whoever asks may hold a connection,
+        and must not wait for a second one that others hold who wait for the answer."""
+        with self._aside.connect() as connection:
+            told: datetime = connection.scalars(select(func.clock_timestamp())).one()
+        return told.astimezone(UTC)
 
     def close(self) -> None:
         """Return every pooled connection."""
@@ -71,7 +92,28 @@ def _full(error: BaseException | None) -> bool:
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _sqlite(url)
-    return create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    return _postgresql(
+        url,
+        pool_pre_ping=True,
+        pool_size=POOL,
+        max_overflow=POOL_OVERFLOW,
+        pool_timeout=POOL_SECONDS,
+    )
+
+
+def _postgresql(url: URL, pool: type[Pool] | None = None, **options: Any) -> Engine:
+    return create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        poolclass=pool,
+        **options,
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            # A server that vanished without a word is noticed within half a minute.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 4,
+        },
+    )
 
 
 def _sqlite(url: URL) -> Engine:

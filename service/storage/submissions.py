@@ -51,7 +51,8 @@ def store(connection: Connection, analysis: Analysis, question: str | None, now:
     gone."""
     if rows := _uses(connection, analysis, now):
         connection.execute(insert(uses), rows)
-    values = {**mapping.analysis_values(analysis), "question": question}
+    told = {"question": question, "dispatched_at": now}  # by the caller, when this is stored
+    values = {**mapping.analysis_values(analysis), **told}
     connection.execute(insert(analyses), values)
     if rows := mapping.label_values(analysis):
         connection.execute(insert(labels), rows)

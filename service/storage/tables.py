@@ -19,11 +19,13 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     false,
+    literal_column,
 )
 
+from service.domain.analysis import Queue, Status
 from service.domain.api_keys import LOCAL
 
-REVISION = "0003"
+REVISION = "0004"
 """The migration that gives this schema."""
 
 NAME_LENGTH = 255
@@ -65,6 +67,10 @@ analyses = Table(
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
     Column("attempt", Integer, nullable=False),
+    Column("lost", Integer, nullable=False, server_default="0"),
+    Column("queue", String(8), nullable=False, server_default=Queue.CPU.value),
+    Column("dispatched_at", UtcDateTime),
+    Column("request_id", String(64)),
     Column("worker", String(255)),
     Column("lease_until", UtcDateTime),
     Column("stage", String(16)),
@@ -84,7 +90,17 @@ analyses = Table(
     Index(None, "model_sha256", "id"),
 )
 """One row per analysis; `request`, `error` and `report` (without its layers) are JSON. `question`
-is the digest of what decides the answer: rows of one owner that share it have the same one."""
+is the digest of what decides the answer: rows of one owner that share it have the same one.
+`attempt` counts claims and is the fence, `lost` only those whose worker was lost. `dispatched_at`
+is when a message about it was sent last."""
+
+is_open = analyses.c.status.in_(
+    [literal_column(f"'{status.value}'") for status in (Status.QUEUED, Status.RUNNING)]
+)
+"""The analysis goes on. Written out, not bound: only so is the index below known to hold all."""
+
+Index("ix_analyses_open", analyses.c.id, postgresql_where=is_open, sqlite_where=is_open)
+"""What workers look through: it stays as small as the queue, however many analyses are final."""
 
 _analysis = "analyses.id"
 
@@ -169,3 +185,17 @@ api_keys = Table(
     Column("revoked_at", UtcDateTime),
 )
 """One row per API key, never its secret; `scopes` are separated by blanks."""
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("queues", String(16), nullable=False),
+    Column("device", String(128), nullable=False),
+    Column("memory_mb", Integer, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("tally", Text, nullable=False),
+    Index(None, "seen_at"),
+)
+"""One row per worker process: what it serves and with what, and what it has done (JSON)."""

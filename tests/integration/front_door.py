@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from api.app import create_app
 from service.config import Settings
+from service.domain.analysis import Queue
 from service.domain.api_keys import Scope, mint
 from service.intake.program import program_in
 from service.intake.unknown import describe
@@ -46,7 +47,7 @@ class NoDispatcher:
 
     def stop(self) -> None: ...
 
-    def dispatch(self, analysis_id: str) -> None:
+    def dispatch(self, analysis_id: str, queue: Queue) -> None:
         self.told.append(analysis_id)
 
     def workers_alive(self) -> int:

@@ -118,6 +118,38 @@ def test_what_was_there_before_owners_is_the_local_owners(empty_url: str) -> Non
     assert _rows(empty_url, "SELECT value FROM labels") == [("main",)]
 
 
+def test_what_was_at_work_before_there_were_queues_goes_on(empty_url: str) -> None:
+    command.upgrade(_config(empty_url), "0003")
+    at = "'2026-11-21 12:00:00'"
+    _execute(
+        empty_url,
+        *(
+            "INSERT INTO analyses (id, status, created_at, attempt, request, question) "
+            f"VALUES ('{number}', '{status}', {at}, {attempt}, '{{}}', 'q')"
+            for number, (status, attempt) in enumerate(
+                [("queued", 0), ("running", 2), ("succeeded", 2)]
+            )
+        ),
+        "INSERT INTO layers VALUES ('2', 0, 'fc1', '{}')",
+        f"INSERT INTO idempotency_keys VALUES ('local', 'k', 'd', '2', {at})",
+    )
+    command.upgrade(_config(empty_url), "head")
+    assert _rows(empty_url, "SELECT id, queue, lost FROM analyses ORDER BY id") == [
+        ("0", "cpu", 0),
+        ("1", "cpu", 1),
+        ("2", "cpu", 0),
+    ]
+    command.downgrade(_config(empty_url), "0003")
+    assert _rows(empty_url, "SELECT id, attempt, question FROM analyses ORDER BY id") == [
+        ("0", 0, "q"),
+        ("1", 2, "q"),
+        ("2", 2, "q"),
+    ]
+    assert _rows(empty_url, "SELECT name FROM layers") == [("fc1",)]
+    command.upgrade(_config(empty_url), "head")
+    assert _rows(empty_url, "SELECT key, analysis_id FROM idempotency_keys") == [("k", "2")]
+
+
 def test_migrations_and_tables_agree(empty_url: str) -> None:
     command.upgrade(_config(empty_url), "head")
     command.check(_config(empty_url))  # raises when a migration would be needed

@@ -5,16 +5,18 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import chain
 
 import pytest
 from sqlalchemy import func, select
 
-from service.domain.analysis import Analysis, Failure, Stage, Status
+from service.domain.analysis import Analysis, Failure, Queue, Stage, Status
 from service.domain.errors import AnalysisNotFound, InvalidRequest
 from service.domain.findings import Verdict
 from service.ports import Backlog, Claim, Filter
-from service.storage.analyses import MAX_ATTEMPTS, SqlAnalyses
+from service.storage.analyses import SqlAnalyses
+from service.storage.lease_queue import MAX_LOST
 from service.storage.session import Database
 from service.storage.tables import NAME_LENGTH, labels, layers
 from tests.integration.stored_examples import START, HeldClock, layer, queued, report
@@ -168,7 +170,7 @@ def test_an_analysis_that_costs_three_workers_is_given_up(
     analyses: SqlAnalyses, clock: HeldClock
 ) -> None:
     poison = _add(analyses, clock)
-    for attempt in range(1, MAX_ATTEMPTS + 1):
+    for attempt in range(1, MAX_LOST + 1):
         assert _claim(analyses).attempt == attempt
         clock.advance(LEASE + 1)
     harmless = _add(analyses, clock)
@@ -186,6 +188,84 @@ def test_what_is_handed_back_is_claimed_at_once(analyses: SqlAnalyses, clock: He
     assert analyses.get(added.id).status is Status.QUEUED
     again = _claim(analyses, "w2")
     assert (again.analysis.id, again.attempt) == (added.id, 2)
+
+
+def test_what_is_handed_back_counts_no_worker_as_lost(
+    analyses: SqlAnalyses, clock: HeldClock
+) -> None:
+    added = _add(analyses, clock)
+    for _ in range(MAX_LOST + 2):
+        assert analyses.release(_claim(analyses))
+    _claim(analyses)
+    clock.advance(LEASE + 1)
+    assert analyses.succeed(_claim(analyses, "w2"), report())
+    assert analyses.get(added.id).attempt == MAX_LOST + 4
+
+
+def test_a_worker_takes_from_its_own_queues(analyses: SqlAnalyses, clock: HeldClock) -> None:
+    clock.advance(1)
+    big = replace(queued(clock.now()), queue=Queue.GPU)
+    analyses.add(big)
+    small = _add(analyses, clock)
+    assert analyses.backlog(Queue.GPU) == Backlog(1, big.created_at)
+    claim = analyses.claim("c1", lease_seconds=LEASE, queues=[Queue.CPU])
+    assert claim is not None
+    assert claim.analysis.id == small.id
+    assert analyses.claim("c1", lease_seconds=LEASE, queues=[Queue.CPU]) is None
+    assert analyses.backlog(Queue.CPU) == Backlog(0, None, running=1)
+    claim = analyses.claim("g1", lease_seconds=LEASE, queues=[Queue.CPU, Queue.GPU])
+    assert claim is not None
+    assert claim.analysis.queue is Queue.GPU
+
+
+def test_one_that_was_named_is_claimed_when_it_waits_or_its_lease_is_over(
+    analyses: SqlAnalyses, clock: HeldClock
+) -> None:
+    _add(analyses, clock)
+    named = _add(analyses, clock)
+    first = analyses.claim_this(named.id, "w1", lease_seconds=LEASE)
+    assert first is not None
+    assert (first.analysis.id, first.attempt) == (named.id, 1)
+    assert analyses.claim_this(named.id, "w2", lease_seconds=LEASE) is None
+    clock.advance(LEASE + 1)
+    second = analyses.claim_this(named.id, "w2", lease_seconds=LEASE)
+    assert second is not None
+    assert analyses.succeed(second, report())
+    assert analyses.claim_this(named.id, "w3", lease_seconds=LEASE) is None
+    assert analyses.claim_this(NOBODY, "w3", lease_seconds=LEASE) is None
+
+
+def test_a_holder_is_succeeded_within_its_lease_only_if_it_is_silent(
+    analyses: SqlAnalyses, clock: HeldClock
+) -> None:
+    named = _add(analyses, clock)
+    holder = _claim(analyses)
+    seen = analyses.lease(named.id)
+    assert seen is not None
+    clock.advance(0.5)
+    assert analyses.heartbeat(holder, lease_seconds=LEASE, stage=Stage.PROBE)
+    take = partial(analyses.claim_this, named.id, "w2", lease_seconds=LEASE)
+    assert take(silent_since=seen) is None
+    assert take(silent_since=analyses.lease(named.id)) is not None
+    assert not analyses.heartbeat(holder, lease_seconds=LEASE, stage=Stage.PROBE)
+    assert analyses.lease(NOBODY) is None
+
+
+def test_what_nobody_was_told_of_is_found_once(analyses: SqlAnalyses, clock: HeldClock) -> None:
+    overdue = partial(analyses.overdue, Queue.CPU, seconds=5, limit=10)
+    _add(analyses, clock)
+    at_work = _claim(analyses)
+    waiting = _add(analyses, clock)
+    assert overdue(waiting=True) == ()
+    clock.advance(6)
+    assert overdue(waiting=False) == ()
+    assert overdue(waiting=True) == (waiting.id,)
+    assert overdue(waiting=True) == ()
+    clock.advance(LEASE)
+    assert overdue(waiting=False) == (at_work.analysis.id,)
+    clock.advance(6)
+    assert overdue(waiting=True) == (at_work.analysis.id, waiting.id)
+    assert analyses.overdue(Queue.GPU, seconds=5, waiting=True, limit=10) == ()
 
 
 @pytest.mark.parametrize("running", [False, True])

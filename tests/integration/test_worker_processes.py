@@ -54,7 +54,7 @@ def _until(true: Callable[[], bool], seconds: float = 20.0) -> None:
 def _submit(analyses: SqlAnalyses, dispatcher: EmbeddedDispatcher, **labels: str) -> Analysis:
     analysis = queued(UtcClock().now(), **labels)
     analyses.add(analysis)
-    dispatcher.dispatch(analysis.id)
+    dispatcher.dispatch(analysis.id, analysis.queue)
     return analysis
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.domain.analysis import Analysis, Stage, Status
+from service.domain.analysis import Analysis, Queue, Stage, Status
 from service.domain.errors import AnalysisNotFound, ArtifactNotFound, ModelRaised
 from service.domain.model_source import ModelSource
 from service.domain.probe_plan import InputPlan, ProbePlan
@@ -44,7 +44,7 @@ class Nobody:
 
     def stop(self) -> None: ...
 
-    def dispatch(self, analysis_id: str) -> None: ...
+    def dispatch(self, analysis_id: str, queue: Queue) -> None: ...
 
     def workers_alive(self) -> int:
         return 1

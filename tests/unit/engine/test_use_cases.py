@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from service.domain.analysis import Stage, Status
+from service.domain.analysis import Queue, Stage, Status
 from service.domain.errors import (
     AnalysisNotFound,
     ArtifactNotFound,
@@ -62,7 +62,7 @@ class LookingDispatcher:
 
     def start(self) -> None: ...
 
-    def dispatch(self, analysis_id: str) -> None:
+    def dispatch(self, analysis_id: str, queue: Queue) -> None:
         self.found.append(self._analyses.status(analysis_id))
 
     def stop(self) -> None: ...
