@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from typing import Any
 
 from service.diagnosis.diagnose import diagnose, unmatched, wants_settling, wants_trial
@@ -21,6 +21,7 @@ from service.domain.request import AnalysisRequest
 from service.losable_session import LosableSession
 from service.ports import Prober, ProbeSession
 from service.prescription import Keep
+from service.recommendation.keras_source import in_keras
 from service.recommendation.recommend import recommend
 from service.theory.prediction import with_predictions
 from service.verification import (
@@ -70,6 +71,8 @@ def analyse(
                 allowed_changes=request.allowed_changes,
                 optimizer=plan.optimizer,
             )
+            if request.model.kind == "keras" and architecture is not None:
+                advice = tuple(replace(one, code=in_keras(one, architecture)) for one in advice)
         with watch.stage(Stage.VERIFY):
             verified = verify(
                 rest,
@@ -206,7 +209,7 @@ def _unused_rules(request: AnalysisRequest, diagnosis: Diagnosis) -> tuple[str, 
 
 def _as_used(plan: ProbePlan, facts: ModelFacts, measurements: Measurements) -> dict[str, Any]:
     """The probe with every "auto" resolved, in the words of the request."""
-    resolved = dataclasses.replace(
+    resolved = replace(
         plan,
         inputs=facts.inputs,
         batch_size=facts.batch_size,
@@ -216,7 +219,7 @@ def _as_used(plan: ProbePlan, facts: ModelFacts, measurements: Measurements) -> 
         loss=measurements.model.loss,
         device=facts.device,
     )
-    return dataclasses.asdict(resolved)
+    return asdict(resolved)
 
 
 class _Stopwatch:

@@ -94,7 +94,7 @@ def _normalize(editing: Editing, called: Called, change: Change) -> dict[str, st
 
 
 def _replace_activations(editing: Editing, called: Called, change: Change) -> dict[str, str]:
-    following = _Following(editing.architecture, str(change["replaces"]))
+    following = Following(editing.architecture, str(change["replaces"]))
     new = (str(change["activation"]), change.get("activation_args", {}))
     found = {name: following.activation_of(called(str(name))) for name in change["layers"]}
     editing.retype(dict.fromkeys(found.values(), new))
@@ -155,10 +155,11 @@ def module_name(layer: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in layer)
 
 
-class _Following:
+class Following:
     """Finds the activation behind a layer."""
 
     def __init__(self, architecture: Architecture, wanted: str) -> None:
+        """`wanted`: its class in torch.nn."""
         self._wanted = wanted
         self._readers: dict[str, list[LayerNode]] = {}
         for node in architecture.layers:

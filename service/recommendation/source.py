@@ -40,7 +40,7 @@ def for_each(paths: Sequence[str], *statements: str) -> str:
         return "\n".join(statement.format(**blanks) for statement in statements)
     blanks = {"module": "model.get_submodule(name)", "path": "name"}
     body = "".join(f"\n    {statement.format(**blanks)}" for statement in statements)
-    return f"for name in ({_listed(paths)}):{body}"
+    return f"for name in ({listed(paths)}):{body}"
 
 
 def replace_modules(paths: Sequence[str], new: str) -> str:
@@ -48,7 +48,8 @@ def replace_modules(paths: Sequence[str], new: str) -> str:
     return for_each(paths, f"model.set_submodule({{path}}, {new})")
 
 
-def _listed(paths: Sequence[str]) -> str:
+def listed(paths: Sequence[str]) -> str:
+    """Names for a tuple, over several lines where they are many."""
     names = ", ".join(repr(path) for path in paths)
     if len(names) <= LONG_LINE:
         return names

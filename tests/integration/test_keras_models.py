@@ -52,6 +52,10 @@ def test_a_keras_model_is_analysed(url: str) -> None:
     assert found["diagnosis"]["layers"][0]["name"] == "fc0"
     assert "vanishing_gradient" in {one["code"] for one in found["diagnosis"]["findings"]}
     assert "keras: layer `fc0`: kernel_regularizer not translated" in found["notes"]
+    said = "\n".join(one["code"] for one in found["diagnosis"]["recommendations"])
+    assert "keras.layers.BatchNormalization(" in said
+    assert "optimizer.global_clipnorm = " in said
+    assert "nn." not in said
     prescription = found["diagnosis"]["prescription"]
     assert prescription["patched_spec"]["layers"]
     source = httpx2.get(f"{url}/v1/analyses/{found['id']}/prescription/code", timeout=30)

@@ -7,7 +7,7 @@ from typing import Any
 
 from service.domain.keras.step import Step
 
-_ALIKE: Mapping[str, tuple[str, dict[str, Any]]] = {
+ALIKE: Mapping[str, tuple[str, dict[str, Any]]] = {
     "relu": ("ReLU", {}),
     "relu6": ("ReLU6", {}),
     "leaky_relu": ("LeakyReLU", {"negative_slope": 0.2}),
@@ -43,8 +43,8 @@ def activate(step: Step, said: Any, field: str = "activation") -> None:
         return
     if said == "hard_sigmoid" and step.keras_2:
         raise step.refused("hard_sigmoid of Keras 2, clip(0.2x + 0.5), is not supported", field)
-    if said in _ALIKE:
-        step.add(*_ALIKE[said], suffix=said)
+    if said in ALIKE:
+        step.add(*ALIKE[said], suffix=said)
     elif said in _ALONG_CHANNELS:
         step.add(_ALONG_CHANNELS[said], {"dim": step.channel_dim}, suffix=said)
     else:
