@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from service.domain.architecture import Architecture
+from service.domain.architecture import Architecture, Sample
 from service.domain.measurements import ModelFacts
 from service.domain.model_source import ArtifactSource, ModelSource, SpecSource
 from service.domain.probe_plan import InputPlan, ProbePlan
@@ -77,7 +77,7 @@ def main() -> None:
     print(f"sealed: {why_unsealable() or 'yes'}")
     with tempfile.TemporaryDirectory() as folder:
         model = scripted(Path(folder))
-        spec = SpecSource(Architecture((1,), "float32", ()))
+        spec = SpecSource(Architecture((Sample((1,)),), ()))
         artifact = ArtifactSource("", "torchscript")
         check = milliseconds(lambda: check_model(model, "torchscript"), times)
         print(f"filter of a small file: {check}")

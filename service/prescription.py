@@ -108,7 +108,7 @@ def _fitting(content: bytes, remade: Repaired | None) -> bytes:
         return content
     content = renamed(content, remade.names)
     layers = resolve(remade.spec).layers
-    wanted = {f"{node.name}.{key}" for node in layers for key in node.parameters}
+    wanted = {f"{node.name}.{key}" for node in layers for key in node.stored}
     if missing := wanted - tensor_names(content):
         raise NotRenamed(f"{min(missing)} has no counterpart in the model that was measured")
     return content

@@ -532,7 +532,7 @@ def _within(pointer: str) -> Iterator[None]:
 
 
 def _input_of(architecture: Architecture) -> tuple[InputPlan, ...]:
-    return (InputPlan(architecture.input_shape, architecture.input_dtype),)
+    return tuple(InputPlan(one.shape, one.dtype) for one in architecture.inputs)
 
 
 def _check_labels(request: AnalysisRequest) -> None:
@@ -543,18 +543,22 @@ def _check_labels(request: AnalysisRequest) -> None:
 
 
 def _check_inputs_fit(inputs: tuple[InputPlan, ...], architecture: Architecture) -> None:
-    """`probe.inputs` may say how a spec's input is drawn, not that it is another one."""
+    """`probe.inputs` may say how a spec's inputs are drawn, not that they are others."""
     if not inputs:
         return
-    if len(inputs) > 1:
-        raise InvalidRequest("a spec has one input", pointer="/probe/inputs/1")
-    said = (inputs[0].shape, inputs[0].dtype)
-    meant = (architecture.input_shape, architecture.input_dtype)
-    if said != meant:
-        raise ShapeMismatch(
-            f"the spec's input is {meant[1]} {list(meant[0])}, not {said[1]} {list(said[0])}",
-            pointer="/probe/inputs/0",
+    count = len(architecture.inputs)
+    if len(inputs) != count:
+        has = "one input" if count == 1 else f"{count} inputs"
+        raise InvalidRequest(
+            f"this spec has {has}", pointer=f"/probe/inputs/{min(count, len(inputs))}"
         )
+    for index, (said, meant) in enumerate(zip(inputs, architecture.inputs, strict=True)):
+        if (said.shape, said.dtype) != (meant.shape, meant.dtype):
+            what = "the spec's input" if count == 1 else f"the spec's input `{meant.name}`"
+            raise ShapeMismatch(
+                f"{what} is {meant.dtype} {list(meant.shape)}, not {said.dtype} {list(said.shape)}",
+                pointer=f"/probe/inputs/{index}",
+            )
 
 
 def _check_format(model_format: str) -> None:

@@ -71,6 +71,13 @@ class SpecInputIn(Wire):
     """Integers are drawn from 0 … high-1; default: from the first Embedding."""
 
 
+class NamedInputIn(SpecInputIn):
+    """One of several inputs."""
+
+    name: str
+    """What `inputs` of layers call it."""
+
+
 class InitIn(Wire):
     """One call of torch.nn.init."""
 
@@ -80,19 +87,38 @@ class InitIn(Wire):
     """Its keyword arguments."""
 
 
+class ParametrizationIn(Wire):
+    """A weight computed from other parameters."""
+
+    name: Literal["weight_norm", "spectral_norm"]
+    """A function of torch.nn.utils.parametrizations."""
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Its keyword arguments."""
+
+
 class LayerIn(Wire):
-    """A layer (`type`) or a group of layers (`layers`)."""
+    """A layer (`type`), another use of an earlier one (`shares`) or a group of layers (`layers`)."""
 
     name: str = ""
     """Default: layer{index}. Names inside a repeated group become group.0.name, group.1.name …"""
     type: str = ""
-    """A class name of torch.nn, or Add, Multiply, Concat, MatMul, LastStep, NoisyReLU."""
+    """A class name of torch.nn, or Add, Multiply, Concat, MatMul, LastStep, NoisyReLU, Parameter.
+    """
     args: dict[str, Any] = Field(default_factory=dict)
     """The constructor's own arguments; what torch can infer may be left out."""
     init: dict[str, InitIn] = Field(default_factory=dict)
     """Initialization by parameter name; the default is PyTorch's own."""
     inputs: list[str] = Field(default_factory=list)
-    """Names of earlier layers, or "input"; default: the layer above."""
+    """Names of earlier layers, or of inputs ("input" where there is one); default: the layer above,
+    for a Parameter what comes in."""
+    forward: dict[str, bool] = Field(default_factory=dict)
+    """What its forward is called with besides the inputs: is_causal of attention and encoders,
+    tgt_is_causal of decoders, src_is_causal and tgt_is_causal of a Transformer."""
+    parametrizations: dict[str, ParametrizationIn] = Field(default_factory=dict)
+    """By parameter of a linear, convolutional or embedding layer."""
+    shares: str = ""
+    """Name of an earlier layer whose module, with its parameters, is used once more on other
+    inputs; no type, args or init are given then."""
     repeat: int = Field(default=1, ge=1)
     """How many times the group stands one after another."""
     layers: list[LayerIn] = Field(default_factory=list)
@@ -103,8 +129,8 @@ class SpecIn(Wire):
     """An architecture, layer by layer; weights are drawn afresh for every seed, unless given."""
 
     kind: Literal["spec"]
-    input: SpecInputIn
-    """What one sample looks like."""
+    input: SpecInputIn | Annotated[list[NamedInputIn], Field(min_length=1, max_length=16)]
+    """What one sample looks like; a list for a network of several inputs."""
     layers: list[LayerIn] = Field(min_length=1)
     """From the input to the output."""
     weights: ArtifactId | None = None

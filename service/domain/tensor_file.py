@@ -5,6 +5,7 @@ What does not fit is refused when it is asked for, before anything is loaded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count, takewhile
@@ -69,7 +70,7 @@ def check_weights(tensors: Tensors, architecture: Architecture) -> None:
     parameters = {
         f"{node.name}.{name}": shape
         for node in architecture.layers
-        for name, shape in node.parameters.items()
+        for name, shape in node.stored.items()
     }
     known = parameters | _buffers(architecture)
     given = {name: tensors[name] for name in known if name in tensors}
@@ -145,12 +146,28 @@ def _buffers(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 
 
 def _running_statistics(node: LayerNode) -> dict[str, tuple[int, ...]]:
-    """Buffers of batch and instance normalization, the only layer types that have any."""
+    """Buffers of batch and instance normalization and of spectral_norm: nothing else has any."""
     args = LAYER_TYPES[node.type].signature.complete(node.args)
-    if not args.get("track_running_stats"):
-        return {}
-    sizes = (args["num_features"],)
-    return {"running_mean": sizes, "running_var": sizes, "num_batches_tracked": ()}
+    if node.shares is None and args.get("track_running_stats"):
+        sizes = (args["num_features"],)
+        return {"running_mean": sizes, "running_var": sizes, "num_batches_tracked": ()}
+    return _singular_vectors(node)
+
+
+def _singular_vectors(node: LayerNode) -> dict[str, tuple[int, ...]]:
+    """Those that spectral_norm follows a weight by: of its rows along `dim`, and of the rest."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, how in node.parametrizations.items():
+        shape = node.parameters[name]
+        if how.name == "spectral_norm" and len(shape) > 1:
+            # torch takes the outputs of a transposed convolution, which stand second
+            usual = 1 if node.type.startswith("ConvTranspose") else 0
+            dim = how.args.get("dim")
+            rows = shape[usual if dim is None else dim]
+            below = f"parametrizations.{name}.0"
+            found[f"{below}._u"] = (rows,)
+            found[f"{below}._v"] = (math.prod(shape) // rows,)
+    return found
 
 
 def _told(what: str, names: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ OUTSIDE = -1
 """Region of what comes before the first layer."""
 
 _RECURRENT = {1: "rnn", 3: "gru", 4: "lstm"}
+_OF_SEVERAL_OPERATIONS = frozenset({*_RECURRENT.values(), "attention"})
 _MATRIX_NDIM = 2
 
 
@@ -94,9 +95,12 @@ class Cut:
         owner = _owner(weights)
         last = len(self.regions) - 1
         if last >= 0 and self.regions[last].owner == owner and not self._anything_begins:
-            self.regions[last].heads.append(node)
-            self.regions[last].parameters += weights
-            return last
+            region = self.regions[last]
+            # A layer that is used again is another layer; a recurrent one is used at every step.
+            if region.op in _OF_SEVERAL_OPERATIONS or region.parameters[: len(weights)] != weights:
+                region.heads.append(node)
+                region.parameters += weights
+                return last
         op = self._op(node, weights)
         self.regions.append(Region(owner, op, [], [node], list(weights), depth + 1))
         return last + 1
@@ -123,8 +127,10 @@ class Cut:
 
 
 def _owner(weights: list[str]) -> str:
-    """The module path that owns the first (largest) weight."""
-    return weights[0].rpartition(".")[0]
+    """The module path that owns the first (largest) weight; that of a weight computed by
+    torch.nn.utils.parametrize is the path of the layer it belongs to."""
+    owner, parametrized, _ = weights[0].partition(".parametrizations.")
+    return owner if parametrized else owner.rpartition(".")[0]
 
 
 def _recurrent_op(parameters: Mapping[str, torch.Tensor], weight: str) -> str:

@@ -449,7 +449,5 @@ def _load(module: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
 def _with_inputs(plan: ProbePlan, architecture: Architecture) -> ProbePlan:
     if plan.inputs:
         return plan
-    given = InputPlan(
-        architecture.input_shape, architecture.input_dtype, high=architecture.input_high
-    )
-    return replace(plan, inputs=(given,))
+    given = tuple(InputPlan(one.shape, one.dtype, high=one.high) for one in architecture.inputs)
+    return replace(plan, inputs=given)

@@ -114,7 +114,7 @@ def _exchange_cells(editing: Editing, called: Called, change: Change) -> dict[st
 
 
 def _normalize_input(editing: Editing, _called: Called, change: Change) -> dict[str, str]:
-    name = normalize_input(editing, change["normalization"])
+    name = normalize_input(editing, change["normalization"], int(change.get("input", 0)))
     return {INPUT_NORM: name}
 
 

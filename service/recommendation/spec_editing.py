@@ -169,7 +169,8 @@ class Editing:
 
 def has_state(node: LayerNode) -> bool:
     """Whether a state dict may have entries of this layer: parameters, or running statistics."""
-    return bool(node.parameters) or LAYER_TYPES[node.type].category == "normalization"
+    normalizes = LAYER_TYPES[node.type].category == "normalization"
+    return bool(node.parameters) or (normalizes and node.shares is None)
 
 
 def _own(document: Any) -> Any:
@@ -194,5 +195,6 @@ def _names(layers: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 
 def _meaning(architecture: Architecture) -> list[tuple[object, ...]]:
     return [
-        (node.name, node.type, node.args, node.inputs, node.init) for node in architecture.layers
+        (node.name, node.type, node.args, node.inputs, node.init, node.shares)
+        for node in architecture.layers
     ]

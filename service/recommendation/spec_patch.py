@@ -31,20 +31,39 @@ def edited(
     Where it cannot be said on the spec as it is written (groups nested to the limit, names that
     would change their meaning), the network is written out first, layer by layer. Raises CannotSay
     where it cannot be said at all."""
+    uses = _uses(architecture)
+
+    def as_submitted(name: str) -> str:
+        return uses.get(name, name)
+
     try:
         editing = Editing(architecture.submitted)
-        edit(editing, str)
-        return editing, str
+        edit(editing, as_submitted)
+        return editing, as_submitted
     except CannotSay:
         editing = Editing(architecture.submitted)
-        editing.do("replace", "/layers", expanded(architecture)["layers"])
+        written = expanded(architecture)
+        if len(architecture.inputs) > 1:  # their names may have become others
+            editing.do("replace", "/input", written["input"])
+        editing.do("replace", "/layers", written["layers"])
         names = expanded_names(architecture)
 
         def called(name: str) -> str:
-            return names.get(name, name)
+            submitted = as_submitted(name)
+            return names.get(submitted, submitted)
 
         edit(editing, called)
         return editing, called
+
+
+def _uses(architecture: Architecture) -> dict[str, str]:
+    """What the recorded graph calls the further uses of a shared layer → what the spec does."""
+    found, counts = {}, dict.fromkeys((node.name for node in architecture.layers), 1)
+    for node in architecture.layers:
+        if node.shares is not None:
+            counts[node.shares] += 1
+            found[f"{node.shares}#{counts[node.shares]}"] = node.name
+    return found
 
 
 def initialize(architecture: Architecture, draws: Iterable[Draw]) -> Patch | None:

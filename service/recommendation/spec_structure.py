@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from service.domain.architecture import LayerNode
+from service.domain.grammar.names import INPUT
 from service.domain.layers import LAYER_TYPES
 from service.recommendation.spec_editing import CannotSay, Editing
 from service.recommendation.spec_names import local_name
@@ -52,21 +53,38 @@ def exchange_cells(editing: Editing, names: Iterable[str], new: str) -> None:
     })  # fmt: skip
 
 
-def normalize_input(editing: Editing, entry: Mapping[str, Any]) -> str:
-    """Put a normalization in front of everything that reads the input; returns its name."""
-    layers = editing.at("/layers")
+def normalize_input(editing: Editing, entry: Mapping[str, Any], number: int = 0) -> str:
+    """Put a normalization in front of everything that reads an input; returns its name."""
+    inputs = [sample.name for sample in editing.architecture.inputs]
+    source, layers = inputs[number], editing.at("/layers")
     name = INPUT_NORM
     while any(local_name(layer, index) == name for index, layer in enumerate(layers)):
         name += "_"
     for index, layer in enumerate(layers):
         if "name" not in layer:  # its default name would count the new layer
             editing.do("add", f"/layers/{index}/name", local_name(layer, index))
-        for place, read in enumerate(layer.get("inputs", ())):
-            if read == "input":
-                editing.do("replace", f"/layers/{index}/inputs/{place}", name)
+    if number and "inputs" not in layers[0]:  # what stands above it is the first input no more
+        editing.do("add", "/layers/0/inputs", [inputs[0]])
+    meant = {source} | ({INPUT} if number == 0 else set())
+    for pointer in _readings(layers, "/layers", meant, source):
+        editing.do("replace", pointer, name)
     new = {"name": name, "type": entry["type"], "args": dict(entry.get("args", {}))}
-    editing.do("add", "/layers/0", new)
+    editing.do("add", "/layers/0", {**new, "inputs": [source]} if len(inputs) > 1 else new)
     return name
+
+
+def _readings(
+    layers: Iterable[Mapping[str, Any]], pointer: str, meant: Container[str], source: str
+) -> list[str]:
+    """Pointers of the `inputs` that mean what comes in; inside a group, "input" does not."""
+    found: list[str] = []
+    for index, layer in enumerate(layers):
+        here = f"{pointer}/{index}"
+        read = enumerate(layer.get("inputs", ()))
+        found += [f"{here}/inputs/{place}" for place, name in read if name in meant]
+        inside = (source,) if source != INPUT else ()
+        found += _readings(layer.get("layers", ()), f"{here}/layers", inside, source)
+    return found
 
 
 def _given(editing: Editing, node: LayerNode) -> dict[str, Any]:

@@ -25,14 +25,21 @@ def construction(layer_type: str, args: Mapping[str, Any]) -> str:
 
 
 def class_name(layer_type: str) -> str:
-    """As the source names it: NoisyReLU is a class of its own there."""
-    return layer_type if layer_type == "NoisyReLU" else f"nn.{layer_type}"
+    """As the source names it: what torch.nn lacks is a class of its own there."""
+    return layer_type if layer_type in ("NoisyReLU", "Parameter") else f"nn.{layer_type}"
 
 
 def initializations(node: LayerNode, attribute: str) -> Iterable[str]:
     """The call that fills each parameter which does not keep PyTorch's default."""
     for parameter, call in node.init.items():
         yield _initialization(f"{attribute}.{_path(parameter)}", call, node.parameters[parameter])
+
+
+def parametrizations(node: LayerNode, attribute: str) -> Iterable[str]:
+    """The call that makes each weight a computed one, once it was initialized."""
+    for parameter, how in node.parametrizations.items():
+        args = "".join(f", {name}={literal(value)}" for name, value in how.args.items())
+        yield f'nn.utils.parametrizations.{how.name}({attribute}, "{parameter}"{args})'
 
 
 def _initialization(target: str, call: InitCall, shape: tuple[int, ...]) -> str:

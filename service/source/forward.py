@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from service.domain.architecture import Architecture, LayerNode
+from service.domain.layers import LAYER_TYPES
 
 RESERVED = frozenset({"x", "inputs", "self", "nn", "torch", "Tensor"})
 """Names that mean something else in `forward`."""
@@ -32,9 +33,9 @@ class Forward:
         self._nodes = architecture.layers
         self._reads = _readers(self._nodes)
         self._names = self._variables()
-        self.argument = "x" if self._reads.get("input", []) in ([], [0]) else "inputs"
-        """What `forward` calls its input."""
-        self._names["input"] = self.argument
+        self._names |= self._arguments(architecture)
+        self.arguments = [f"{self._names[one.name]}: Tensor" for one in architecture.inputs]
+        """Of `forward`, in order."""
 
     def statements(self) -> Iterable[str]:
         """Line by line, the last one returns."""
@@ -50,6 +51,20 @@ class Forward:
             yield f"return {self._names[last.name]}"
         else:
             yield f"return {self._value(last)}"
+
+    def _arguments(self, architecture: Architecture) -> dict[str, str]:
+        """Inputs by name → what `forward` calls them."""
+        if len(architecture.inputs) == 1:
+            return {"input": "x" if self._reads.get("input", []) in ([], [0]) else "inputs"}
+        taken = RESERVED | {node.name for node in self._nodes} | {*self._names.values()}
+        names = {}
+        for sample in architecture.inputs:
+            name = sample.name
+            while name in taken:
+                name += "_"
+            taken |= {name}
+            names[sample.name] = name
+        return names
 
     def _variables(self) -> dict[str, str]:
         taken = RESERVED | {node.name for node in self._nodes}
@@ -75,7 +90,16 @@ class Forward:
             return WITHOUT_MODULE[node.type](values, node)
         if node.type == "MultiheadAttention" and len(values) == 1:
             values *= 3  # query, key and value
-        return f"self.{node.name}({', '.join(values)})"
+        return f"self.{node.shares or node.name}({', '.join((*values, *_masks(node, values)))})"
+
+
+def _masks(node: LayerNode, values: Sequence[str]) -> Iterable[str]:
+    """Every switch of the call with its mask."""
+    for switch in node.forward:
+        mask = LAYER_TYPES[node.type].masks[switch]
+        steps = f"{values[mask.steps]}.shape[1]"
+        yield f"{mask.argument}=nn.Transformer.generate_square_subsequent_mask({steps})"
+        yield f"{switch}=True"
 
 
 def _readers(nodes: Sequence[LayerNode]) -> dict[str, list[int]]:

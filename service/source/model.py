@@ -7,7 +7,7 @@ from textwrap import indent
 from typing import Any
 
 from service.domain.architecture import Architecture, resolve
-from service.source.calls import construction, initializations
+from service.source.calls import construction, initializations, parametrizations
 from service.source.formatting import formatted
 from service.source.forward import WITHOUT_MODULE, Forward
 
@@ -23,6 +23,18 @@ class NoisyReLU(nn.Module):
         return torch.relu(x)
 '''
 
+PARAMETER = '''
+class Parameter(nn.Module):
+    """Numbers that are learned, the same for every sample: of its input only the batch counts."""
+
+    def __init__(self, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight.expand(len(x), *self.weight.shape)
+'''
+
 
 def pytorch_source(expanded: Mapping[str, Any]) -> str:
     """Source of `class RepairedModel(nn.Module)` that builds an expanded spec.
@@ -36,11 +48,12 @@ def pytorch_source(expanded: Mapping[str, Any]) -> str:
     body = [
         *_imports(types),
         *([NOISY_RELU] if "NoisyReLU" in types else []),
+        *([PARAMETER] if "Parameter" in types else []),
         f"class {CLASS}(nn.Module):",
         f'    """{_shapes(architecture)}"""\n',
         "    def __init__(self) -> None:",
         *_inside(("super().__init__()", *_layers(architecture))),
-        f"\n    def forward(self, {forward.argument}: Tensor) -> Tensor:",
+        f"\n    def forward(self, {', '.join(forward.arguments)}) -> Tensor:",
         *_inside(forward.statements()),
     ]
     return formatted("\n".join(body) + "\n")
@@ -48,23 +61,24 @@ def pytorch_source(expanded: Mapping[str, Any]) -> str:
 
 def _imports(types: set[str]) -> Iterable[str]:
     yield '"""The repaired model: the architecture, and how its parameters are drawn."""\n'
-    if types & {"Concat", "NoisyReLU"}:
+    if types & {"Concat", "NoisyReLU", "Parameter"}:
         yield "import torch"
     yield "from torch import Tensor, nn\n"
 
 
 def _shapes(architecture: Architecture) -> str:
-    ends = (architecture.input_shape, architecture.layers[-1].output_shape)
-    takes, gives = (", ".join(map(str, ("batch", *shape))) for shape in ends)
-    return f"({takes}) → ({gives})."
+    ends = (*(one.shape for one in architecture.inputs), architecture.layers[-1].output_shape)
+    *takes, gives = (f"({', '.join(map(str, ('batch', *shape)))})" for shape in ends)
+    return f"{', '.join(takes)} → {gives}."
 
 
 def _layers(architecture: Architecture) -> Iterable[str]:
     for node in architecture.layers:
-        if node.type not in WITHOUT_MODULE:
+        if node.type not in WITHOUT_MODULE and node.shares is None:
             attribute = f"self.{node.name}"
             yield f"{attribute} = {construction(node.type, node.args)}"
             yield from initializations(node, attribute)
+            yield from parametrizations(node, attribute)
 
 
 def _inside(statements: Iterable[str]) -> Iterable[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from service.domain.architecture import Architecture
+from service.domain.architecture import Architecture, Sample
 from service.domain.errors import (
     ArtifactNotFound,
     InternalError,
@@ -33,7 +33,7 @@ from service.sandbox.prober import ZygoteProber
 from tests.integration import sandbox_children as children
 
 CHILDREN = "tests.integration.sandbox_children"
-SPEC = SpecSource(Architecture((1,), "float32", ()))
+SPEC = SpecSource(Architecture((Sample((1,)),), ()))
 ROOMY = Limits(wall_seconds=30, cpu_seconds=30, memory_mb=256, output_bytes=MIB)
 MODEL = b"the model's bytes"
 
@@ -408,12 +408,12 @@ def test_a_missing_model_file_is_told(tmp_path: Path) -> None:
 WORKER = f"""
 from service.sandbox.limits import Limits
 from service.sandbox.prober import ZygoteProber
-from service.domain.architecture import Architecture
+from service.domain.architecture import Architecture, Sample
 from service.domain.model_source import SpecSource
 from service.domain.probe_plan import ProbePlan
 prober = ZygoteProber(Limits(), "{CHILDREN}:serve", "{CHILDREN}:warm_up", None)
 print("warming", flush=True)
-with prober.open(SpecSource(Architecture((1,), "float32", ())), ProbePlan()):
+with prober.open(SpecSource(Architecture((Sample((1,)),), ())), ProbePlan()):
     print("open", flush=True)
     input()
 """

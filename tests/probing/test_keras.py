@@ -193,7 +193,7 @@ def test_outputs_and_gradients_are_keras_own(make: Any, monkeypatch: pytest.Monk
     assert unexpected == []
 
     shape = (4, *model.input_shape[1:])
-    looked_up = architecture.input_dtype == "int64"
+    looked_up = architecture.inputs[0].dtype == "int64"
     x = torch.randint(0, 11, shape) if looked_up else torch.randn(shape)
     channels_last = len(shape) > 3 or make is signals
     expected = model(x, training=True)

@@ -150,6 +150,8 @@ def _specs_of(name: str) -> Iterator[dict[str, Any]]:
             if inputs[0].is_integer:
                 given["high"] = min(2, args.get("num_embeddings", 2))
             layer = {"type": name, "args": args, "inputs": ["input"] * len(inputs)}
+            if must := LAYER_TYPES[name].must_init:
+                layer["init"] = {parameter: {"name": "normal_"} for parameter in must}
             yield {"input": given, "layers": [layer]}
 
 
@@ -182,9 +184,9 @@ def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return list(one) == list(other) and all(_alike(one[name], other[name]) for name in one)
 
 
-def _seeded(module: nn.Module, x: Tensor) -> Tensor:
+def _seeded(module: nn.Module, x: tuple[Tensor, ...]) -> Tensor:
     torch.manual_seed(4)
-    output: Tensor = module(x)
+    output: Tensor = module(*x)
     return output
 
 
@@ -192,12 +194,13 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
-def _inputs(architecture: Architecture) -> Tensor:
-    shape = (4, *architecture.input_shape)
-    if architecture.input_dtype.startswith("int"):
-        dtype = getattr(torch, architecture.input_dtype)
-        return torch.randint(architecture.input_high or 1, shape, dtype=dtype)
-    return torch.randn(shape)
+def _inputs(architecture: Architecture) -> tuple[Tensor, ...]:
+    return tuple(
+        torch.randint(one.high or 1, (4, *one.shape), dtype=getattr(torch, one.dtype))
+        if one.dtype.startswith("int")
+        else torch.randn(4, *one.shape)
+        for one in architecture.inputs
+    )
 
 
 def _run(command: list[str]) -> str:

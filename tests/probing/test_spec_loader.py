@@ -29,7 +29,7 @@ def linear(out: int, **fields: Any) -> Spec:
 def test_every_dev_case_resolves_builds_and_runs(line: str) -> None:
     architecture = resolve(json.loads(line)["spec"])
     model = build(architecture)
-    output = model(torch.randn(3, *architecture.input_shape))
+    output = model(torch.randn(3, *architecture.inputs[0].shape))
     assert output.shape == (3, *architecture.layers[-1].output_shape)
     assert {name: tuple(value.shape) for name, value in model.named_parameters()} == {
         f"{layer.name}.{name}": shape

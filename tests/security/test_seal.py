@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from service.domain.architecture import Architecture
+from service.domain.architecture import Architecture, Sample
 from service.domain.model_source import ArtifactSource, SpecSource
 from service.domain.probe_plan import ProbePlan
 from service.sandbox import landlock, linux, seccomp
@@ -258,7 +258,7 @@ def test_specs_and_uploads_are_both_sealed() -> None:
         lambda _: Path("/nowhere"),
     )
     try:
-        source = SpecSource(Architecture((1,), "float32", ()))
+        source = SpecSource(Architecture((Sample((1,)),), ()))
         with prober.open(source, ProbePlan()) as session:
             assert json.loads(session.facts.format)["read a file"] in ("EPERM", "EACCES")
     finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from service.domain.architecture import Architecture
+from service.domain.architecture import Architecture, Sample
 from service.domain.errors import SandboxUnavailable
 from service.domain.model_source import ArtifactSource, ModelSource, SpecSource
 from service.domain.probe_plan import ProbePlan
@@ -23,7 +23,7 @@ from tests.security.test_seal import run_behind
 from tests.unit.intake.archives import archive
 
 CHILDREN = "tests.integration.sandbox_children"
-SPEC = SpecSource(Architecture((1,), "float32", ()))
+SPEC = SpecSource(Architecture((Sample((1,)),), ()))
 UPLOAD = ArtifactSource("sha256:1", "torchscript")
 
 pytestmark = pytest.mark.skipif(why_unsealable() is not None, reason="needs seccomp to play it")

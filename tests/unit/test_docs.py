@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from service.config import PREFIX, Settings
+from service.domain.architecture import resolve
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -108,3 +110,10 @@ def test_the_glossary_has_one_row_a_word() -> None:
     words = [row[0] for row in rows if row[0] not in ("word", "---")]
     assert len(words) > 40
     assert len(words) == len({*words})
+
+
+def test_every_spec_on_its_page_is_one() -> None:
+    blocks = re.findall(r"^```json\n(.*?)^```", text_of("docs/specs.md"), re.M | re.S)
+    assert len(blocks) >= 5
+    for block in blocks:
+        assert resolve(json.loads(block)).layers

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+
+from service.domain.architecture import Sample
 
 INPUT = "input"
 """The name of what comes in; inside a group, of what comes into the group."""
@@ -14,7 +16,7 @@ MAX_NAME = 100
 _NAME = re.compile(r"[\w-]+")
 
 
-def name_fault(name: object) -> str | None:
+def name_fault(name: object, samples: Iterable[Sample] = ()) -> str | None:
     """What is wrong with a name, or None. Dots are kept for paths into groups."""
     if not isinstance(name, str) or not name:
         return "a name must be a text of at least one character"
@@ -24,6 +26,8 @@ def name_fault(name: object) -> str | None:
         return "a name may have letters, digits, _ and -"
     if name == INPUT:
         return "`input` names what comes in, a layer needs another name"
+    if any(name == sample.name for sample in samples):
+        return f"`{name}` names an input, a layer needs another name"
     return None
 
 

@@ -14,6 +14,7 @@ from service.domain.layers.linear import LINEAR_TYPES
 from service.domain.layers.merging import MERGING_TYPES
 from service.domain.layers.normalization import NORMALIZATION_TYPES
 from service.domain.layers.padding import PADDING_TYPES
+from service.domain.layers.parameter import PARAMETER_TYPES
 from service.domain.layers.pooling import POOLING_TYPES
 from service.domain.layers.recurrent import RECURRENT_TYPES
 from service.domain.layers.reshaping import RESHAPING_TYPES
@@ -34,6 +35,7 @@ LAYER_TYPES: Mapping[str, LayerType] = MappingProxyType(
             DROPOUT_TYPES,
             PADDING_TYPES,
             RESHAPING_TYPES,
+            PARAMETER_TYPES,
             MERGING_TYPES,
         )
         for layer_type in family

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from service.domain.layers.inference import last_size
 from service.domain.layers.kinds import Flag, Real, Whole, optional
-from service.domain.layers.layer_type import LayerType
+from service.domain.layers.layer_type import CausalMask, LayerType
 from service.domain.layers.signature import Args, Argument, BadArgument
 from service.domain.layers.tensor import Inputs, Misfit, Shape
 
@@ -102,4 +102,5 @@ ATTENTION = LayerType(
     ranks=(2, 2),
     axes=AXES,
     always={"batch_first": True},
+    masks={"is_causal": CausalMask("attn_mask")},
 )

@@ -103,6 +103,18 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """Any text; what it may say is checked elsewhere."""
+
+    @property
+    def expects(self) -> str:
+        return "a text"
+
+    def accepts(self, value: object) -> bool:
+        return isinstance(value, str)
+
+
+@dataclass(frozen=True, slots=True)
 class Each:
     """A list whose items are all of one kind."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from service.domain.layers.kinds import shown
-from service.domain.layers.signature import Args, Argument, Infer, Signature
+from service.domain.layers.kinds import Flag, shown
+from service.domain.layers.signature import Args, Argument, BadArgument, Infer, Signature
 from service.domain.layers.tensor import Inputs, Misfit, Shape, Tensor, listed
 
 
@@ -36,6 +36,17 @@ def no_parameters(_args: Args) -> dict[str, Shape]:
 
 
 @dataclass(frozen=True, slots=True)
+class CausalMask:
+    """No step sees a later one: the mask of torch.nn.Transformer.generate_square_subsequent_mask,
+    handed to `forward` with the switch."""
+
+    argument: str
+    """What `forward` calls the mask."""
+    steps: int = 0
+    """The input whose time steps it counts."""
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """A layer type with arguments, on inputs."""
 
@@ -54,7 +65,7 @@ class LayerType:
     """As a spec writes it."""
     category: str
     """linear, convolution, recurrent, attention, embedding, activation, normalization, pooling,
-    dropout, padding, reshaping or merge."""
+    dropout, padding, reshaping, parameter or merge."""
     summary: str
     """What it computes, one sentence."""
     arguments: tuple[Argument, ...] = ()
@@ -79,11 +90,33 @@ class LayerType:
     """Element type of the output; None: that of the first input."""
     always: dict[str, Any] = field(default_factory=dict)
     """Arguments written out even when left out, because torch's own default differs."""
+    masks: Mapping[str, CausalMask] = field(default_factory=dict)
+    """Switches of its forward, by torch's names, and the mask that each stands for."""
+    must_init: tuple[str, ...] = ()
+    """Parameters that torch has no default initialization for."""
+    reads_input: bool = False
+    """Whether its input, where none is named, is what comes in and not the layer above."""
 
     @property
     def signature(self) -> Signature:
         """The constructor."""
         return Signature(self.name, self.arguments, self.check)
+
+    @property
+    def call(self) -> Signature:
+        """What `forward` may be told besides the inputs."""
+        switches = tuple(Argument(name, Flag(), False) for name in self.masks)
+        return Signature(f"the forward of {self.name}", switches)
+
+    def check_call(self, given: Args, args: Args, inputs: Inputs) -> None:
+        """Whether a causal mask fits the inputs. Raises BadArgument, Misfit."""
+        for name in (name for name, is_on in given.items() if is_on):
+            if not args.get("batch_first", True):
+                raise BadArgument(name, f"`{name}` needs `batch_first`")
+            steps = inputs[0].shape[0]
+            if self.name == "MultiheadAttention" and inputs[-1].shape[0] != steps:
+                takes = f"keys of {steps} time steps, like the queries, when `{name}` is true"
+                raise Misfit(takes, str(inputs[-1].shape[0]), position=len(inputs) - 1)
 
     @property
     def inputs_in_words(self) -> str:

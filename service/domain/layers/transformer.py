@@ -18,7 +18,7 @@ from service.domain.layers.attention import (
 )
 from service.domain.layers.inference import last_size
 from service.domain.layers.kinds import Choice, Flag, Nested, Real, Whole, optional
-from service.domain.layers.layer_type import LayerType, same_shape
+from service.domain.layers.layer_type import CausalMask, LayerType, same_shape
 from service.domain.layers.normalization import LAYER_NORM, RMS_NORM
 from service.domain.layers.recurrent import MAX_LAYERS
 from service.domain.layers.signature import Args, Argument, BadArgument
@@ -93,6 +93,7 @@ _ENCODER_LAYER = LayerType(
     ranks=(2, 2),
     axes=AXES,
     always={"batch_first": True},
+    masks={"is_causal": CausalMask("src_mask")},
 )
 _DECODER_LAYER = LayerType(
     "TransformerDecoderLayer",
@@ -106,6 +107,7 @@ _DECODER_LAYER = LayerType(
     ranks=(2, 2),
     axes=AXES,
     always={"batch_first": True},
+    masks={"tgt_is_causal": CausalMask("tgt_mask")},
 )
 
 
@@ -184,6 +186,7 @@ _ENCODER = LayerType(
     ranks=(2, 2),
     axes=AXES,
     always={"enable_nested_tensor": False},
+    masks={"is_causal": CausalMask("mask")},
 )
 _DECODER = LayerType(
     "TransformerDecoder",
@@ -201,6 +204,7 @@ _DECODER = LayerType(
     input_counts=(2,),
     ranks=(2, 2),
     axes=AXES,
+    masks={"tgt_is_causal": CausalMask("tgt_mask")},
 )
 
 
@@ -242,6 +246,7 @@ _TRANSFORMER = LayerType(
     ranks=(2, 2),
     axes=AXES,
     always={"batch_first": True},
+    masks={"src_is_causal": CausalMask("src_mask"), "tgt_is_causal": CausalMask("tgt_mask", 1)},
 )
 
 ATTENTION_TYPES = (

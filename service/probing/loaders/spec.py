@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from service.domain.architecture import Architecture, InitCall, LayerNode
+from service.domain.layers import LAYER_TYPES
 
 
 class Add(nn.Module):
@@ -65,8 +66,20 @@ class NoisyReLU(nn.Module):
         return torch.relu(x)
 
 
+class Parameter(nn.Module):
+    """Numbers that are learned, the same for every sample: of its input only the batch counts."""
+
+    def __init__(self, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight.expand(len(x), *self.weight.shape)
+
+
+OWN_MODULES = (Add, Multiply, Concat, MatMul, LastStep, NoisyReLU, Parameter)
 OWN_TYPES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
-    {module.__name__: module for module in (Add, Multiply, Concat, MatMul, LastStep, NoisyReLU)}
+    {module.__name__: module for module in OWN_MODULES}
 )
 """The types of a spec that torch.nn lacks."""
 GIVES_TUPLE = frozenset({"RNN", "LSTM", "GRU", "LSTMCell", "MultiheadAttention"})
@@ -77,15 +90,17 @@ return_indices does too."""
 class SpecNetwork(nn.Module):
     """Layers as a graph. Parameters are named by the layers' paths (body.0.conv.weight)."""
 
-    def __init__(self, layers: tuple[LayerNode, ...]) -> None:
+    def __init__(self, layers: tuple[LayerNode, ...], inputs: tuple[str, ...] = ("input",)) -> None:
         super().__init__()
         self._layers = layers
+        self._inputs = inputs
         for layer in layers:
-            _attach(self, layer.name, _module(layer))
+            if layer.shares is None:
+                _attach(self, layer.name, _module(layer))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, *input_shape) → (batch, *output_shape of the last layer)."""
-        return self.run({"input": x})
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """(batch, *shape of the input) each → (batch, *output_shape of the last layer)."""
+        return self.run(dict(zip(self._inputs, inputs, strict=True)))
 
     def run(self, values: dict[str, Tensor]) -> Tensor:
         """The last layer's output, from values by name; every layer's output is added to them."""
@@ -93,7 +108,8 @@ class SpecNetwork(nn.Module):
             inputs = [values[name] for name in layer.inputs]
             if layer.type == "MultiheadAttention" and len(inputs) == 1:
                 inputs *= 3
-            output = _find(self, layer.name)(*inputs)
+            module = _find(self, layer.shares or layer.name)
+            output = module(*inputs, **_masks(layer, inputs))
             values[layer.name] = output[0] if _gives_tuple(layer) else output
         return values[self._layers[-1].name]
 
@@ -102,7 +118,20 @@ def build(architecture: Architecture) -> SpecNetwork:
     """The network, freshly initialized from torch's current random state: layer by layer, first
     PyTorch's default, then the functions that `init` names. Float32, on the CPU, training mode.
     """
-    return SpecNetwork(architecture.layers)
+    return SpecNetwork(architecture.layers, tuple(one.name for one in architecture.inputs))
+
+
+def _masks(layer: LayerNode, inputs: list[Tensor]) -> dict[str, Any]:
+    """What its forward is called with besides the inputs: every switch with its mask."""
+    given: dict[str, Any] = {}
+    for switch in layer.forward:
+        mask = LAYER_TYPES[layer.type].masks[switch]
+        steps = inputs[mask.steps]
+        square = nn.Transformer.generate_square_subsequent_mask(
+            steps.shape[1], device=steps.device, dtype=steps.dtype
+        )
+        given |= {switch: True, mask.argument: square}
+    return given
 
 
 def _gives_tuple(layer: LayerNode) -> bool:
@@ -114,6 +143,8 @@ def _module(layer: LayerNode) -> nn.Module:
     parameters = dict(module.named_parameters())
     for name, call in layer.init.items():
         _initialize(parameters[name], call)
+    for name, how in layer.parametrizations.items():
+        getattr(nn.utils.parametrizations, how.name)(module, name, **how.args)
     return module
 
 

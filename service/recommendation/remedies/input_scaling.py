@@ -70,9 +70,7 @@ class ScaleInput:
                 " initializations keep signal and gradient at mean 0 and variance 1.",
                 resolves=(CODE,),
                 change=change,
-                patch=None
-                if seen.index
-                else patch_of(case.architecture, {"kind": self.kind, **change}),
+                patch=patch_of(case.architecture, {"kind": self.kind, **change}),
                 code=_code(found, seen, normalization),
             ),
         )
@@ -80,7 +78,7 @@ class ScaleInput:
 
 def _normalization(case: Case, seen: InputStatistics) -> dict[str, Any]:
     first = case.measurements.layers[0]
-    shape = case.architecture.input_shape if case.architecture else ()
+    shape = case.architecture.inputs[seen.index].shape if case.architecture else ()
     places = len(shape) - 1 if shape else _places(first.op, first.output_shape)
     sequence = places == 1 and not first.op.startswith("conv")
     if sequence:

@@ -30,6 +30,7 @@ from service.domain.layers.kinds import (
     Whole,
 )
 from service.domain.layers.layer_type import Applied, LayerType, Takes
+from service.domain.layers.parametrization import PARAMETRIZATIONS, PARAMETRIZED
 from service.domain.layers.signature import Argument, BadArgument
 from service.domain.layers.tensor import Misfit, Shape, Tensor, elements
 
@@ -148,9 +149,24 @@ def networks(
 ) -> Network:
     """Chains and graphs of layers of these types."""
     sample, written = draw(samples())
+    if sample.dtype == "float32" and draw(st.integers(1, 5)) == 1:
+        return _two_inputs(draw, names, sample, written)
     drawn = _List(draw, names, sample, {"input": sample})
     drawn.fill(draw(st.integers(2, LONGEST)), depth=0)
     return Network({"input": written, "layers": drawn.entries}, drawn.current, drawn.count)
+
+
+def _two_inputs(draw: st.DrawFn, names: Sequence[str], sample: Tensor, written: Spec) -> Network:
+    """Both are read; `input` is the first."""
+    called = draw(st.sampled_from([["left", "right"], ["x", "inputs"], ["self", "image-2"]]))
+    inputs = [{"name": name, **written} for name in called]
+    drawn = _List(draw, names, sample, dict.fromkeys((*called, "input"), sample))
+    drawn.taken = frozenset(called)
+    merge = draw(st.sampled_from(["Add", "Multiply"]))
+    drawn.append_named("both", {"type": merge, "inputs": called})
+    drawn.visible["both"] = sample
+    drawn.fill(draw(st.integers(2, LONGEST)), depth=0)
+    return Network({"input": inputs, "layers": drawn.entries}, drawn.current, drawn.count)
 
 
 class _List:
@@ -169,13 +185,19 @@ class _List:
         self.count = 0
         """Layers after groups are unrolled."""
         self.names: set[str] = set()
+        self.taken: frozenset[str] = frozenset()
+        """Names of the network's inputs, where there are several."""
+        self.shareable: dict[str, tuple[LayerType, Applied, Spec]] = {}
+        """Layers of this list with parameters, and what their forward is called with."""
 
     def fill(self, length: int, depth: int) -> None:
         """Append some layers, at least one, the last of which gives no integers."""
         for _ in range(length):
-            what = self.draw(st.sampled_from(["layer"] * 5 + ["merge", "group"]))
+            what = self.draw(st.sampled_from(["layer"] * 5 + ["merge", "group", "again"]))
             if what == "group" and depth < MAX_DEPTH:
                 self._group(depth + 1)
+            elif what == "again" and self.shareable:
+                self._again()
             else:
                 self._layer(_MERGES if what == "merge" else _OTHERS)
         if self.current.is_integer:
@@ -197,8 +219,24 @@ class _List:
             drawn = self._drawn_layer(self.draw(st.sampled_from(family)), sources)
             if drawn is not None:
                 entry, applied = drawn
-                self._append(entry, applied.output, 1)
+                name = self._append(entry, applied.output, 1)
+                if applied.parameters:
+                    self.shareable[name] = (LAYER_TYPES[entry["type"]], applied, entry)
                 return
+
+    def _again(self) -> None:
+        """An earlier layer on what is here now, where it fits."""
+        name = self.draw(st.sampled_from([*self.shareable]))
+        layer_type, before, entry = self.shareable[name]
+        count = len(entry.get("inputs", [None]))
+        inputs = (self.current,) * count
+        applied = _applied(layer_type, before.args, inputs)
+        if applied is None or not _calls_fit(layer_type, entry, applied, inputs):
+            return
+        written: Spec = {"shares": name}
+        if count > 1:
+            written["inputs"] = [self.name_of_last()] * count
+        self._append(written, applied.output, 1)
 
     def _sources(self) -> list[str]:
         """An earlier layer, or none: the one above."""
@@ -227,8 +265,19 @@ class _List:
             entry["args"] = args
         if sources:
             entry["inputs"] = sources
-        if init := draw(initializations(layer_type.name, applied.parameters)):
+        init = draw(initializations(layer_type.name, applied.parameters))
+        if layer_type.must_init and not init:
+            init = {name: {"name": "normal_", "args": {}} for name in layer_type.must_init}
+        if init:
             entry["init"] = init
+        if layer_type.masks and self._tosses():
+            entry["forward"] = {name: True for name in layer_type.masks}
+            if not _calls_fit(layer_type, entry, applied, inputs):
+                del entry["forward"]
+        can = layer_type.category in PARAMETRIZED and applied.args.get("max_norm") is None
+        if can and "weight" in applied.parameters and draw(st.integers(1, 6)) == 1:
+            how = draw(st.sampled_from([*PARAMETRIZATIONS]))
+            entry["parametrizations"] = {"weight": {"name": how}}
         return entry, applied
 
     def _tosses(self) -> bool:
@@ -239,6 +288,7 @@ class _List:
         draw = self.draw
         outer = {name: tensor for name, tensor in self.visible.items() if name != "input"}
         inside = _List(draw, self.types, self.current, outer | {"input": self.current})
+        inside.taken = self.taken
         inside.fill(draw(st.integers(1, 3)), depth)
         entry: Spec = {"layers": inside.entries}
         times = 1
@@ -260,15 +310,17 @@ class _List:
         self.entries.append(named | entry)
         self.count += 1
 
-    def _append(self, entry: Spec, output: Tensor, layers: int) -> None:
+    def _append(self, entry: Spec, output: Tensor, layers: int) -> str:
         name = f"layer{len(self.entries)}"
         if self.draw(st.booleans()):
-            name = self.draw(st.sampled_from([n for n in self.types if n not in self.names]))
+            free = [n for n in self.types if n not in self.names | self.taken]
+            name = self.draw(st.sampled_from(free))
             entry = {"name": name} | entry
         self.names.add(name)
         self.entries.append(entry)
         self.visible[name] = self.current = output
         self.count += layers
+        return name
 
 
 _MERGES = tuple(t for t in LAYER_TYPES.values() if t.input_counts != (1,))
@@ -279,6 +331,16 @@ def _stands_on(layer_type: LayerType, tensor: Tensor) -> bool:
     low, high = layer_type.ranks
     fits = layer_type.takes in (Takes.ANY, Takes.INTEGERS if tensor.is_integer else Takes.FLOATS)
     return fits and low <= len(tensor.shape) <= (MAX_RANK if high is None else high)
+
+
+def _calls_fit(
+    layer_type: LayerType, entry: Spec, applied: Applied, inputs: tuple[Tensor, ...]
+) -> bool:
+    try:
+        layer_type.check_call(entry.get("forward", {}), applied.args, inputs)
+    except (BadArgument, Misfit):
+        return False
+    return True
 
 
 def _applied(layer_type: LayerType, args: Spec, inputs: tuple[Tensor, ...]) -> Applied | None:

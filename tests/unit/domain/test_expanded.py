@@ -12,6 +12,7 @@ from tests.unit.domain.random_specs import REPEATABLE, Network, networks
 def meaning(architecture: Architecture) -> list[tuple[object, ...]]:
     """Everything but the names."""
     place = {node.name: index for index, node in enumerate(architecture.layers)}
+    place |= {sample.name: -1 - index for index, sample in enumerate(architecture.inputs)}
     return [
         (
             node.type,
@@ -20,6 +21,9 @@ def meaning(architecture: Architecture) -> list[tuple[object, ...]]:
             node.init,
             node.output_shape,
             node.parameters,
+            node.forward,
+            node.parametrizations,
+            place.get(node.shares or "", None),
         )
         for node in architecture.layers
     ]

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given, settings
 
-from service.domain.architecture import Architecture, LayerNode, resolve
+from service.domain.architecture import (
+    Architecture,
+    InitCall,
+    LayerNode,
+    Parametrization,
+    resolve,
+)
 from service.domain.errors import Fault, InvalidRequest
 from tests.unit.domain.random_specs import (
     REPEATABLE,
@@ -24,10 +32,12 @@ def test_a_right_spec_resolves_to_what_it_says(network: Network) -> None:
     assert len(found.layers) == network.layers
     assert found.layers[-1].output_shape == network.output.shape
     assert found.layers[-1].output_dtype == network.output.dtype
-    names = ["input", *(layer.name for layer in found.layers)]
+    inputs = [sample.name for sample in found.inputs]
+    names = [*inputs, *(layer.name for layer in found.layers)]
     assert len({*names}) == len(names)
-    for position, layer in enumerate(found.layers, start=1):
+    for position, layer in enumerate(found.layers, start=len(inputs)):
         assert {*layer.inputs} <= {*names[:position]}
+        assert layer.shares is None or layer.shares in names[:position]
         assert layer.init.keys() <= layer.parameters.keys()
 
 
@@ -86,30 +96,40 @@ def _faults(spec: Spec) -> tuple[Fault, ...]:
 
 def _written_out(architecture: Architecture) -> Spec:
     """Every layer by itself, arguments filled in, dots gone from the names."""
-    sample = {"shape": [*architecture.input_shape], "dtype": architecture.input_dtype}
+    samples = [
+        {"name": one.name, "shape": [*one.shape], "dtype": one.dtype} for one in architecture.inputs
+    ]
+    if len(samples) == 1:
+        del samples[0]["name"]
     return {
-        "input": sample,
-        "layers": [
-            {
-                "name": _flat(layer.name),
-                "type": layer.type,
-                "args": layer.args,
-                "inputs": [*map(_flat, layer.inputs)],
-                "init": {
-                    name: {"name": call.name, "args": call.args}
-                    for name, call in layer.init.items()
-                },
-            }
-            for layer in architecture.layers
-        ],
+        "input": samples if len(samples) > 1 else samples[0],
+        "layers": [_entry(layer) for layer in architecture.layers],
     }
+
+
+def _entry(layer: LayerNode) -> Spec:
+    entry: Spec = {"name": _flat(layer.name), "inputs": [*map(_flat, layer.inputs)]}
+    if layer.shares is not None:
+        return entry | {"shares": _flat(layer.shares)}
+    return entry | {
+        "type": layer.type,
+        "args": layer.args,
+        "init": _calls(layer.init),
+        "forward": layer.forward,
+        "parametrizations": _calls(layer.parametrizations),
+    }
+
+
+def _calls(of: Mapping[str, InitCall] | Mapping[str, Parametrization]) -> Spec:
+    return {name: {"name": call.name, "args": call.args} for name, call in of.items()}
 
 
 def _meaning(layer: LayerNode) -> tuple[object, ...]:
     sources = tuple(map(_flat, layer.inputs))
     parameters = tuple(layer.parameters.items())
     calls = tuple(layer.init.items())
-    return layer.type, layer.args, sources, layer.output_shape, parameters, calls
+    told = (layer.forward, layer.parametrizations, _flat(layer.shares or ""))
+    return layer.type, layer.args, sources, layer.output_shape, parameters, calls, *told
 
 
 def _flat(name: str) -> str:

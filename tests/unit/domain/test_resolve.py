@@ -238,12 +238,12 @@ EMBEDDING: Spec = {"type": "Embedding", "args": {"num_embeddings": 10, "embeddin
 class TestIntegers:
     def test_their_range_comes_from_the_embedding(self) -> None:
         found = resolve(spec(EMBEDDING, shape=(6,), dtype="int64"))
-        assert found.input_high == 10
+        assert found.inputs[0].high == 10
         assert found.layers[0].output_dtype == "float32"
         assert found.layers[0].output_shape == (6, 4)
 
     def test_a_smaller_range_may_be_given_but_no_larger_one(self) -> None:
-        assert resolve(spec(EMBEDDING, shape=(6,), dtype="int64", high=7)).input_high == 7
+        assert resolve(spec(EMBEDDING, shape=(6,), dtype="int64", high=7)).inputs[0].high == 7
         pointer, detail = only_fault(spec(EMBEDDING, shape=(6,), dtype="int64", high=11))
         assert pointer == "/input/high"
         assert "10 embeddings" in detail
@@ -255,7 +255,7 @@ class TestIntegers:
             {"name": "a", **EMBEDDING}, {"name": "b", "inputs": ["input"], **small}, merge,
             shape=(6,), dtype="int64",
         )  # fmt: skip
-        assert resolve(two).input_high == 5
+        assert resolve(two).inputs[0].high == 5
 
     def test_other_layers_do_not_compute_with_them(self) -> None:
         error = refusal(spec(linear(4), shape=(6,), dtype="int64"))
@@ -270,7 +270,7 @@ class TestIntegers:
 
     def test_floats_have_no_range(self) -> None:
         assert only_fault(spec(linear(4), high=3))[0] == "/input/high"
-        assert resolve(spec(linear(4))).input_high is None
+        assert resolve(spec(linear(4))).inputs[0].high is None
 
 
 def init_of(layer: Spec, init: Spec, shape: tuple[int, ...]) -> dict[str, InitCall]:
@@ -414,7 +414,12 @@ class TestRefusals:
         ("sample", "pointer"),
         [
             (None, "/input"),
-            ([64], "/input"),
+            ([64], "/input/0"),
+            ([], "/input"),
+            ([{"shape": [64]}], "/input/0/name"),
+            ([{"name": "a", "shape": [64]}, {"name": "a", "shape": [64]}], "/input/1/name"),
+            ([{"name": "input", "shape": [64]}], "/input/0/name"),
+            ([{"name": "a", "shape": [64]}, {"name": "b", "shape": [64]}], "/input/1"),
             ({}, "/input/shape"),
             ({"shape": 64}, "/input/shape"),
             ({"shape": [0]}, "/input/shape"),

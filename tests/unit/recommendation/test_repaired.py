@@ -39,7 +39,7 @@ def _written_out_for_torch_alone(done: Repaired, before: Architecture) -> None:
     assert all(name.isidentifier() and not name.startswith("_") for name in names)
     assert not any("layers" in layer for layer in done.spec["layers"])
     assert len(set(done.names.values())) == len(done.names)
-    types = {layer["name"]: layer["type"] for layer in done.spec["layers"]}
+    types = {layer["name"]: layer.get("type") for layer in done.spec["layers"]}
     for node in before.layers:
         if node.parameters:
             assert types[done.names[node.name]] == node.type
@@ -74,6 +74,9 @@ def _changed(before: Architecture, changes: list[dict[str, Any]]) -> Architectur
                     inputs=(node.name,),
                     init={},
                     parameters={"weight": (width,), "bias": (width,)},
+                    forward={},
+                    parametrizations={},
+                    shares=None,
                 )
             )
     return replace(before, layers=tuple(nodes))
