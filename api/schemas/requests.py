@@ -97,7 +97,7 @@ class ParametrizationIn(Wire):
 
 
 class LayerIn(Wire):
-    """A layer (`type`), another use of an earlier one (`shares`) or a group of layers (`layers`)."""
+    """A layer (`type`), another use of one (`shares`) or a group of layers (`layers`)."""
 
     name: str = ""
     """Default: layer{index}. Names inside a repeated group become group.0.name, group.1.name …"""

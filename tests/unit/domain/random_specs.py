@@ -271,7 +271,7 @@ class _List:
         if init:
             entry["init"] = init
         if layer_type.masks and self._tosses():
-            entry["forward"] = {name: True for name in layer_type.masks}
+            entry["forward"] = dict.fromkeys(layer_type.masks, True)
             if not _calls_fit(layer_type, entry, applied, inputs):
                 del entry["forward"]
         can = layer_type.category in PARAMETRIZED and applied.args.get("max_norm") is None
