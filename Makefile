@@ -55,7 +55,7 @@ calibration: $(DEV) ## fit the confidence to labelled networks: writes docs/cali
 
 constraints: $(DEV) ## pin what is installed, except torch and what only torch needs
 	@$(PY) -m pip freeze --exclude-editable \
-	  | grep -viE '^(torch|filelock|fsspec|jinja2|mpmath|networkx|sympy)[ =]' > constraints.txt
+	  | grep -viE '^(torch|filelock|fsspec|mpmath|networkx|sympy)[ =]' > constraints.txt
 
 $(PY):
 	$(PYTHON) -m venv .venv

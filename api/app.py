@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from anyio import CapacityLimiter
@@ -15,6 +17,7 @@ from api.metrics import expose_metrics
 from api.middleware import BodyLimit, SameOrigin, SecurityHeaders, Unexpected
 from api.openapi import describe
 from api.rate_limits import RateLimits
+from api.report.drawing import ProcessDrawer
 from api.routes import (
     analyses,
     artifacts,
@@ -26,6 +29,7 @@ from api.routes import (
     health,
     history,
     prescription,
+    report,
 )
 from service.config import Settings
 from service.use_cases import Engine
@@ -33,6 +37,7 @@ from service.use_cases import Engine
 ROUTES = (
     analyses,
     events,
+    report,
     formats,
     compare,
     history,
@@ -68,10 +73,12 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
         generate_unique_id_function=_operation_id,
         docs_url=None,
         redoc_url=None,
+        lifespan=_lifespan,
     )
     app.state.engine = engine
     app.state.settings = settings
     app.state.uploads = CapacityLimiter(UPLOADS)
+    app.state.drawer = ProcessDrawer()
     for routes in ROUTES:
         app.include_router(routes.router)
     docs.mount_assets(app)
@@ -85,6 +92,12 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     app.add_middleware(SecurityHeaders)
     app.add_middleware(CorrelationIdMiddleware)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    await app.state.drawer.close()
 
 
 def _operation_id(route: APIRoute) -> str:

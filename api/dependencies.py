@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Request
 
+from api.report.drawing import Drawer
 from api.submission import Reader
 from service.domain.api_keys import Caller
 from service.domain.errors import AnalysisNotFound, ArtifactNotFound
@@ -33,6 +34,14 @@ def _engine(request: Request) -> Engine:
 
 
 EngineDep = Annotated[Engine, Depends(_engine)]
+
+
+def _drawer(request: Request) -> Drawer:
+    drawer: Drawer = request.app.state.drawer
+    return drawer
+
+
+DrawerDep = Annotated[Drawer, Depends(_drawer)]
 
 
 def _reader(request: Request, engine: EngineDep) -> Reader:

@@ -21,6 +21,17 @@ def download(
     return Response(body, media_type=media_type, headers=headers)
 
 
+def picture(request: Request, body: bytes, media_type: str) -> Response:
+    """To be shown, or 304 when the caller has it. A picture may not run or fetch anything."""
+    headers = {
+        "ETag": f'"{hashlib.sha256(body).hexdigest()}"',
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+    }
+    if _is_known(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type=media_type, headers=headers)
+
+
 def file_download(
     request: Request, path: Path, digest: str, media_type: str, filename: str
 ) -> Response:

@@ -8,8 +8,9 @@ from api.error_handlers import NotAcceptable
 
 JSON = "application/json"
 CSV = "text/csv"
-LATER = ("text/html",)
-"""Forms that are not yet supported."""
+HTML = "text/html"
+SVG = "image/svg+xml"
+PNG = "image/png"
 
 
 def negotiate(request: Request, *offered: str) -> str:
@@ -20,9 +21,7 @@ def negotiate(request: Request, *offered: str) -> str:
     best = max(offered, key=lambda media: _quality(media, accepted))
     if _quality(best, accepted) > 0:
         return best
-    later = [media for media, _ in accepted if media in LATER]
-    detail = f"{later[0]} is not yet supported; " if later else ""
-    raise NotAcceptable(f"{detail}this answer comes as {' or '.join(offered)}")
+    raise NotAcceptable(f"this answer comes as {' or '.join(offered)}")
 
 
 def _accepted(headers: list[str]) -> list[tuple[str, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from api.formats import JUNIT, MARKDOWN, SARIF
+from api.negotiation import HTML
 
 _SARIF: dict[str, Any] = {
     "version": "2.1.0",
@@ -57,4 +58,5 @@ def form_examples() -> dict[str, dict[str, Any]]:
         SARIF: {"schema": {"type": "object"}, "example": _SARIF},
         JUNIT: {"schema": text, "example": _JUNIT},
         MARKDOWN: {"schema": text, "example": _MARKDOWN},
+        HTML: {"schema": text},
     }

@@ -9,17 +9,19 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
-from api.dependencies import AnalysisId, EngineDep, ReaderDep
+from api.dependencies import AnalysisId, DrawerDep, EngineDep, ReaderDep
 from api.error_handlers import STATUS, InvalidParameter
 from api.formats import FORMS
 from api.formats.examples import form_examples
 from api.gate import DEFAULT_WAIT, reason_to_refuse, refusal
 from api.labels import read_labels
 from api.layers_csv import layers_csv
-from api.negotiation import CSV, JSON, negotiate
+from api.negotiation import CSV, HTML, JSON, negotiate
 from api.openapi import analysis_body, problems
 from api.presenting import analyses_out, analysis_out, layers_out
-from api.schemas.queries import HoldQuery, ListQuery
+from api.report.drawing import Drawer
+from api.routes.report import page_response
+from api.schemas.queries import HoldQuery, LayersQuery, ListQuery
 from api.schemas.responses import AnalysesOut, AnalysisOut, LayersOut
 from api.waiting import preferred_wait, wait_until_final
 from service.domain.analysis import Analysis
@@ -90,6 +92,7 @@ async def submit_analysis(
     query: Annotated[HoldQuery, Query()],
     engine: EngineDep,
     reader: ReaderDep,
+    drawer: DrawerDep,
     prefer: PreferHeader = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
@@ -99,13 +102,14 @@ async def submit_analysis(
     model file and, optionally, a file of real samples in `data` and everything else as JSON in
     `request`: `-F model=@net.pt -F data=@batch.npz`. With `?gate=true` the HTTP status alone tells
     whether the model passed: `curl --fail-with-body` is then a CI step. `Accept` names the form of
-    the answer: JSON, SARIF, JUnit XML or Markdown; an analysis that goes on is told in JSON."""
-    media_type = negotiate(request, JSON, *FORMS)
+    the answer: JSON, SARIF, JUnit XML, Markdown or the HTML report; an analysis that goes on is
+    told in JSON, or in HTML."""
+    media_type = negotiate(request, JSON, *FORMS, HTML)
     if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
         raise InvalidParameter("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
     preferred_wait(prefer)
     analysis = await reader.submit(idempotency_key)
-    return await _held(request, engine, analysis, query, prefer, media_type)
+    return await _held(request, engine, analysis, query, prefer, media_type, drawer)
 
 
 @router.get(
@@ -122,14 +126,15 @@ async def read_analysis(
     analysis_id: AnalysisId,
     query: Annotated[HoldQuery, Query()],
     engine: EngineDep,
+    drawer: DrawerDep,
     prefer: PreferHeader = None,
 ) -> Response:
     """Where an analysis stands and, once it succeeded, the whole diagnosis; by `Accept` in JSON,
-    SARIF, JUnit XML or Markdown."""
-    media_type = negotiate(request, JSON, *FORMS)
+    SARIF, JUnit XML, Markdown or as the HTML report."""
+    media_type = negotiate(request, JSON, *FORMS, HTML)
     preferred_wait(prefer)
     analysis = await run_in_threadpool(engine.get, analysis_id)
-    return await _held(request, engine, analysis, query, prefer, media_type)
+    return await _held(request, engine, analysis, query, prefer, media_type, drawer)
 
 
 @router.get(
@@ -184,12 +189,22 @@ def remove_analysis(request: Request, analysis_id: AnalysisId, engine: EngineDep
         **problems("invalid_request", "analysis_not_found", "not_acceptable"),
     },
 )
-def list_layers(request: Request, analysis_id: AnalysisId, engine: EngineDep) -> Response:
-    """Every per-layer statistic; a table with `Accept: text/csv`. Empty until it succeeded."""
-    media_type = negotiate(request, JSON, CSV)
+def list_layers(
+    request: Request,
+    analysis_id: AnalysisId,
+    query: Annotated[LayersQuery, Query()],
+    engine: EngineDep,
+) -> Response:
+    """Every per-layer statistic; a table with `?format=csv` or `Accept: text/csv`. Empty until it
+    succeeded."""
+    asked = {"json": JSON, "csv": CSV}.get(query.format or "")
+    media_type = asked or negotiate(request, JSON, CSV)
     layers = layers_out(analysis_id, engine.status(analysis_id), engine.layers(analysis_id))
     body = layers_csv(layers) if media_type == CSV else layers.model_dump_json()
-    return Response(body, media_type=media_type, headers={"Vary": "Accept"})
+    headers = {"Vary": "Accept"}
+    if query.format == "csv":
+        headers["Content-Disposition"] = f'attachment; filename="{analysis_id}.csv"'
+    return Response(body, media_type=media_type, headers=headers)
 
 
 async def _held(
@@ -199,6 +214,7 @@ async def _held(
     query: HoldQuery,
     prefer: str | None,
     media_type: str,
+    drawer: Drawer,
 ) -> Response:
     """The answer once the analysis is final or the caller waited long enough."""
     preferred = preferred_wait(prefer) if query.wait is None else None
@@ -208,6 +224,8 @@ async def _held(
     address = str(request.url_for("read_analysis", analysis_id=analysis.id))
     if media_type in FORMS and analysis.status.final:
         answer = _in_form(analysis, address, query, media_type)
+    elif media_type == HTML and (analysis.status.final or not query.gate):
+        answer = await _as_page(analysis, address, query, drawer)
     else:
         refused = refusal(analysis, address) if query.gate else None
         answer = refused or _answer(analysis, address)
@@ -225,6 +243,16 @@ def _answer(analysis: Analysis, address: str) -> Response:
         return Response(body, media_type=JSON, headers={"Content-Location": address})
     headers = {"Location": address, "Retry-After": RETRY_AFTER}
     return Response(body, status_code=202, media_type=JSON, headers=headers)
+
+
+async def _as_page(analysis: Analysis, address: str, query: HoldQuery, drawer: Drawer) -> Response:
+    """The report, or a page that waits for it."""
+    answer = await page_response(analysis, drawer)
+    where = "Content-Location" if analysis.status.final else "Location"
+    answer.headers[where] = address
+    if query.gate and (code := reason_to_refuse(analysis)):
+        answer.status_code = STATUS[code]
+    return answer
 
 
 def _in_form(analysis: Analysis, address: str, query: HoldQuery, media_type: str) -> Response:

@@ -38,6 +38,21 @@ class HoldQuery(FormQuery):
     cancelled, 504 when `wait` ran out."""
 
 
+class ReportQuery(Query):
+    """How the report is wanted."""
+
+    download: bool = False
+    """true: as a file to keep, rather than to be shown."""
+
+
+class LayersQuery(Query):
+    """How the layers are wanted."""
+
+    format: Literal["json", "csv"] | None = None
+    """json: every statistic; csv: a table, one row per layer. Default: as `Accept` says, else
+    json."""
+
+
 class SpecQuery(Query):
     """Which form of the repaired spec."""
 

@@ -269,6 +269,11 @@ class Client:
         retains nothing, as `get`."""
         return self._form(_analysis(analysis_id), path, MARKDOWN)
 
+    def report(self, analysis_id: str) -> str:
+        """A finished analysis as one HTML page for people: charts, findings, code to copy. It needs
+        no network. Raises AnalysisUnfinished."""
+        return self._form(f"{_analysis(analysis_id)}/report", None)
+
     def prescription_spec(self, analysis_id: str) -> dict[str, Any]:
         """The repaired spec, expanded: it can be analyzed as it is, or with `weights` the repaired
         weights. Raises NoPrescription, AnalysisUnfinished, as do the next three."""

@@ -55,7 +55,12 @@ def test_nothing_of_another_owner_is_there_on_any_route(
     waiting = alice.post("/v1/analyses", **form(MODEL)).json()["id"]
     asked = set()
     for analysis_id in (final, waiting):
-        ids = {"analysis_id": analysis_id, "other": analysis_id, "artifact_id": FILE_ID}
+        ids = {
+            "analysis_id": analysis_id,
+            "other": analysis_id,
+            "artifact_id": FILE_ID,
+            "chart_file": "gradient-flow.svg",
+        }
         for method, address in things(bob.get("/openapi.json").json(), **ids):
             theirs = bob.request(method, address)
             nobodys = bob.request(method, re.sub("[0-9a-f]{12}", "0" * 12, address))

@@ -15,7 +15,7 @@ from rich.console import Console
 from graddx import __version__
 from graddx.cli import exit_codes
 from graddx.cli.apply import chosen, id_of, take
-from graddx.cli.check import Check, Form, ask, checked_form, result_stream, show
+from graddx.cli.check import Check, Form, ask, result_stream, show
 from graddx.cli.complaint import complain
 from graddx.cli.formats.summary import append_summary
 from graddx.cli.options import INPUT_FORM, read_baseline, read_labels, read_probe
@@ -144,7 +144,6 @@ def check(
     the job's summary ($GITHUB_STEP_SUMMARY) gets the result as Markdown, whatever the format."""
     stderr = Console(stderr=True, highlight=False)
     try:
-        form = checked_form(form)
         settings = read_settings(find_settings(Path.cwd()))
         url = url or settings.url or DEFAULT_URL
         asked = Check(

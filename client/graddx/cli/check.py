@@ -83,15 +83,6 @@ def ask(client: Client, check: Check, stderr: Console) -> Analysis:
             raise
 
 
-def checked_form(form: Form) -> Form:
-    """The same. Raises InvalidInput for one that is not built."""
-    if form == "html":
-        raise InvalidInput(
-            "--format html is not yet supported; markdown is the nearest, json has everything"
-        )
-    return form
-
-
 def show(client: Client, analysis: Analysis, form: Form, out: TextIO, model: Path) -> None:
     """Write the result, in one of the forms. Raises InvalidInput when it cannot be written,
     ApiError and ConnectionFailed when the server does not give it."""
@@ -129,16 +120,18 @@ def _in_form(client: Client, analysis: Analysis, form: Form, out: TextIO, model:
             return github(analysis, model)
         case "gitlab":
             return gitlab(analysis, model)
-        case "sarif" | "junit" | "markdown":
+        case "sarif" | "junit" | "markdown" | "html":
             return _written_by_the_server(client, analysis.id, form, told_path(model))
     return _human(analysis, out, model.name, client.address(analysis.id))
 
 
 def _written_by_the_server(
-    client: Client, analysis_id: str, form: Literal["sarif", "junit", "markdown"], path: str
+    client: Client, analysis_id: str, form: Literal["sarif", "junit", "markdown", "html"], path: str
 ) -> str:
     written = {"sarif": client.sarif, "junit": client.junit, "markdown": client.markdown}
     try:
+        if form == "html":
+            return client.report(analysis_id)
         return written[form](analysis_id, path)
     except AnalysisNotFound as error:
         raise InvalidInput(

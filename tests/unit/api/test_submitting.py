@@ -422,8 +422,8 @@ def test_files_of_a_repeated_form_are_kept_only_where_said(
     assert len(engine.files) == left
 
 
-def test_forms_that_are_not_built_are_406(client: TestClient, engine: FakeEngine) -> None:
-    answer = client.post("/v1/analyses", json=body(), headers={"accept": "text/html"})
+def test_forms_that_there_are_not_are_406(client: TestClient, engine: FakeEngine) -> None:
+    answer = client.post("/v1/analyses", json=body(), headers={"accept": "application/pdf"})
     assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
-    assert "not yet supported" in answer.json()["detail"]
+    assert "text/html" in answer.json()["detail"]
     assert engine.submitted == []

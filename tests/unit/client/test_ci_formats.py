@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from graddx import Client
-from graddx.cli.check import checked_form, show
+from graddx.cli.check import show
 from graddx.cli.formats.github import github
 from graddx.cli.formats.gitlab import gitlab
 from graddx.cli.formats.place import line_of, told_path
@@ -135,6 +135,16 @@ def test_the_server_writes_the_rest(
     assert (call.headers.get("Accept") == "text/markdown") == (form == "markdown")
 
 
+def test_the_report_is_written_as_it_comes(
+    server: ScriptedServer, client: Client, model: Path
+) -> None:
+    server.replies = [Reply(200, "<!DOCTYPE html>ähm".encode())]
+    out = io.StringIO()
+    show(client, sick(FINDING), "html", out, model)
+    assert out.getvalue() == "<!DOCTYPE html>ähm"
+    assert [call.path for call in server.calls] == ["/v1/analyses/a1/report"]
+
+
 def test_what_is_not_kept_cannot_be_written(
     server: ScriptedServer, client: Client, model: Path
 ) -> None:
@@ -147,11 +157,6 @@ def test_markdown_of_what_goes_on_is_not_its_json(server: ScriptedServer, client
     server.replies = [Reply(202, {"id": "a1", "status": "running"})]
     with pytest.raises(AnalysisUnfinished):
         client.markdown("a1")
-
-
-def test_html_says_that_it_is_not_there() -> None:
-    with pytest.raises(InvalidInput, match="not yet supported"):
-        checked_form("html")
 
 
 def summarized(client: Client, model: Path) -> str:
