@@ -316,7 +316,7 @@ def test_charts_by_address(client: TestClient, ask: Any, drawer: Sketcher) -> No
 
 def test_charts_of_what_has_none(client: TestClient, engine: FakeEngine, drawer: Sketcher) -> None:
     for outcome, status in ((None, 409), (fail, 404)):
-        engine.outcome = outcome  # type: ignore[assignment]
+        engine.outcome = outcome
         analysis = client.post("/v1/analyses", json=body()).json()["id"]
         answer = client.get(f"/v1/analyses/{analysis}/charts/gradient-flow.svg")
         assert answer.status_code == status
