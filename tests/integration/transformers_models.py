@@ -95,7 +95,7 @@ def build(name: str) -> nn.Module:
     """At its own initialization, in training mode."""
     import transformers
 
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     known = KNOWN[name]
     torch.manual_seed(0)
     model_class = getattr(transformers, known.model)
