@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from service.probing import reductions
 from service.probing.chains import (
     ACTIVATION,
     NORMALIZATION,
@@ -18,6 +16,8 @@ from service.probing.chains import (
     WEIGHT,
     Chain,
 )
+from service.probing.figures import Norm
+from service.probing.gathering import Gathering
 
 PARTS = (WEIGHT, ACTIVATION, NORMALIZATION, RESIDUAL)
 UNEXPLAINED = "unexplained"
@@ -26,12 +26,14 @@ WORTH_NAMING = 0.05
 """Relative distance from 1 at which what is none of the parts (dropout, pooling, scaling) is
 named."""
 _BRANCH = -1
+NORM = Norm()
 
 
 class PathWatch:
     """Norms of the gradient along the layers' own paths, batch by batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, gathering: Gathering) -> None:
+        self._gathering = gathering
         self.chains: dict[int, Chain] = {}
         """By index of the layer."""
         self._norms: dict[tuple[int, int], float | None] = {}
@@ -77,7 +79,10 @@ class PathWatch:
         self._norms.clear()
 
     def _arrives(self, place: tuple[int, int], gradient: Tensor) -> None:
-        self._norms[place] = norm_of(gradient)
+        def then(row: Tensor) -> None:
+            self._norms[place] = NORM.read(row).norm
+
+        self._gathering.add(NORM, gradient, then)
 
 
 def gain_parts(means: Mapping[str, float | None]) -> dict[str, float | None] | None:
@@ -92,15 +97,6 @@ def gain_parts(means: Mapping[str, float | None]) -> dict[str, float | None] | N
     if rest is not None and abs(rest - 1.0) > WORTH_NAMING:
         parts[UNEXPLAINED] = rest
     return parts
-
-
-@torch.no_grad()
-def norm_of(gradient: Tensor) -> float | None:
-    """Frobenius norm in one pass where that is exact; None when not finite."""
-    norm = float(torch.linalg.vector_norm(gradient))
-    if reductions.SAFE_LOW < norm < reductions.SAFE_HIGH:
-        return norm
-    return reductions.size_of(gradient).norm
 
 
 def _named(kind: str) -> str:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from service.domain.measurements import SeedProfile
 from service.domain.probe_plan import OptimizerPlan
-from service.probing import losses, operations, reductions
+from service.probing import figures, losses, operations, reductions
+from service.probing.figures import CANCELS, Extent
 from service.probing.layering import Layer
 from service.probing.losses import Loss
 from service.probing.optimizers import updates
 from service.probing.pooling import finite_mean, pooled
 from service.probing.recorder import Observed
 from service.probing.trace import Recording, preserved
+
+EXTENT = Extent()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,45 +34,30 @@ class Batch:
     """Given the output and the loss: what to compare it with."""
 
 
+@dataclass(slots=True)
 class ParameterRecord:
     """One parameter and its gradients over the batches of one seed."""
 
-    def __init__(self, parameter: Tensor) -> None:
-        self.size = reductions.size_of(parameter)
-        self.norms: list[float | None] = []
-        self.unit_spread: float | None = None
-        self.update_ratio: float | None = None
-        self.nonfinite_gradient = 0
-        """NaN and infinite elements of the gradients."""
-        self._sum: Tensor | None = None
-
-    def add(self, gradient: Tensor | None) -> None:
-        """The gradient of one batch; None: the loss does not depend on the parameter."""
-        if gradient is None:
-            return
-        size = reductions.size_of(gradient)
-        self.norms.append(size.norm)
-        self.nonfinite_gradient += size.nonfinite
-        if self._sum is None:
-            self.unit_spread = unit_spread(gradient)
-            self._sum = gradient.clone()
-        else:
-            self._sum += gradient
-
-    @property
-    def total(self) -> Tensor | None:
-        """Sum of the gradients so far; None when none came."""
-        return self._sum
+    size: reductions.Size
+    """Of its values."""
+    norms: list[float | None] = field(default_factory=list)
+    """Of the gradients, by batch; None where not finite."""
+    unit_spread: float | None = None
+    """Of the first gradient; see `unit_spread`."""
+    update_ratio: float | None = None
+    nonfinite_gradient: int = 0
+    """NaN and infinite elements of the gradients."""
+    total: Tensor | None = None
+    """Sum of the gradients so far; None when none came, and after the last batch."""
+    total_norm: float | None = None
+    """Norm of the sum of all batches; None when not finite."""
 
     def snr(self) -> float | None:
         """‖ḡ‖ / √(mean ‖g − ḡ‖²), with mean ‖g − ḡ‖² = mean ‖g‖² − ‖ḡ‖²."""
         count = len(self.norms)
-        if self._sum is None or count < 2 or any(norm is None for norm in self.norms):
+        if self.total_norm is None or count < 2 or any(norm is None for norm in self.norms):
             return None
-        total = reductions.size_of(self._sum).norm
-        if total is None:
-            return None
-        mean_norm = total / count
+        mean_norm = self.total_norm / count
         noise = math.fsum(norm**2 for norm in self.norms if norm is not None) / count
         noise -= mean_norm**2
         return mean_norm / math.sqrt(noise) if noise > 0 else None
@@ -83,12 +71,23 @@ class Seed:
         """Per layer."""
         self.observed = observed
         self.recording = recording
-        self.parameters = {
-            name: ParameterRecord(value) for name, value in recording.parameters.items()
-        }
+        self.parameters: dict[str, ParameterRecord] = {}
         self.losses: list[float] = []
         self.grad_norms: list[float | None] = []
         self.input_norms: list[float | None] = []
+        self._gathering = observed.watch.gathering
+        for name, value in recording.parameters.items():
+            self._measure(name, value)
+
+    def _measure(self, name: str, parameter: Tensor) -> None:
+        """Its values; the numbers come with those of the first batch."""
+        record = ParameterRecord(reductions.Size(parameter.numel(), 0.0, 0.0, 0))
+        self.parameters[name] = record
+
+        def then(row: Tensor) -> None:
+            record.size = EXTENT.read(row, parameter.numel())
+
+        self._gathering.add(EXTENT, parameter.detach().reshape(1, -1), then)
 
     def run(self, batch: Batch, loss: Loss) -> None:
         """One forward and backward pass."""
@@ -99,16 +98,65 @@ class Seed:
         with preserved(self.recording.buffers), torch.enable_grad():
             output = self.observed.module(*inputs)
             value = loss.compute(output, batch.target(output, loss))
-            self.losses.append(float(value.detach()))
             wanted = [tensor for tensor in inputs if tensor.requires_grad]
             gradients = gradients_of(value, [*self.recording.parameters.values(), *wanted])
-        own = gradients[: len(self.parameters)]
-        for record, gradient in zip(self.parameters.values(), own, strict=True):
-            record.add(gradient)
-        self.grad_norms.append(joint_norm(own))
-        if wanted:
-            self.input_norms.append(joint_norm(gradients[len(self.parameters) :]))
+        self._gathering.ask(value, lambda told: self.losses.append(float(told)))
+        own = [
+            (record, gradient)
+            for record, gradient in zip(self.parameters.values(), gradients, strict=False)
+            if gradient is not None
+        ]
+        arrived = [g for g in gradients[len(self.parameters) :] if g is not None]
+        self._ask_norms(own, arrived, bool(wanted))
         self.observed.watch.finish_batch()
+        self._add(own)
+
+    @torch.no_grad()
+    def _ask_norms(
+        self, own: Sequence[tuple[ParameterRecord, Tensor]], inputs: list[Tensor], wanted: bool
+    ) -> None:
+        """Of the parameters' gradients, those of the inputs and, at first, the sums over units."""
+        matrices = [(r, g) for r, g in own if not r.norms and g.ndim > 1 and len(g) > 1]
+        norms = figures.norms_of([g for _, g in own] + inputs)
+        sums = figures.norms_of([g.flatten(1).sum(0) for _, g in matrices])
+
+        def then(told: Tensor) -> None:
+            found = [norm if math.isfinite(norm) else None for norm in told.tolist()]
+            for (record, _), norm in zip(own, found, strict=False):
+                record.norms.append(norm)
+            self.grad_norms.append(joint_norm(found[: len(own)]))
+            if wanted:
+                self.input_norms.append(joint_norm(found[len(own) :]))
+
+        def then_spread(told: Tensor) -> None:
+            for (record, gradient), norm in zip(matrices, told.tolist(), strict=True):
+                record.unit_spread = _spread(gradient, record.norms[0], norm)
+
+        self._gathering.ask(norms, then)
+        self._gathering.ask(sums, then_spread)
+
+    @torch.no_grad()
+    def _add(self, own: Sequence[tuple[ParameterRecord, Tensor]]) -> None:
+        """One more gradient of each, as autograd made it where nobody else holds it."""
+        taken: set[int] = set()
+        for record, gradient in own:
+            if record.norms[-1] is None:
+                record.nonfinite_gradient += gradient.numel() - int(gradient.isfinite().sum())
+            if record.total is None:
+                record.total = _owned(gradient, taken)
+        again = [(record.total, g) for record, g in own if len(record.norms) > 1]
+        totals = [total for total, _ in again if total is not None]
+        if totals:
+            torch._foreach_add_(totals, [gradient for _, gradient in again])
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """After the last batch: the gradients' sums are told and let go."""
+        summed = [record for record in self.parameters.values() if record.total is not None]
+        norms = figures.norms_of([record.total for record in summed if record.total is not None])
+        for record, norm in zip(summed, norms.tolist(), strict=True):
+            record.total_norm = norm if math.isfinite(norm) else None
+            record.total = None
 
     @torch.no_grad()
     def first_step(self, optimizer: OptimizerPlan) -> None:
@@ -120,9 +168,10 @@ class Seed:
         ]
         copies = [parameter.clone() for _, parameter, _ in moved]
         updates(copies, optimizer)([gradient.clone() for *_, gradient in moved])
-        for (record, parameter, _), copy in zip(moved, copies, strict=True):
-            change = reductions.size_of(copy - parameter).norm
-            if change is not None and record.size.norm:
+        torch._foreach_sub_(copies, [parameter for _, parameter, _ in moved])
+        changes = figures.norms_of(copies).tolist()
+        for (record, *_), change in zip(moved, changes, strict=True):
+            if math.isfinite(change) and record.size.norm:
                 record.update_ratio = change / record.size.norm
 
     def profile(self) -> SeedProfile:
@@ -157,13 +206,31 @@ def gradients_of(value: Tensor, tensors: list[Tensor]) -> tuple[Tensor | None, .
     return torch.autograd.grad(value, tensors, allow_unused=True)
 
 
-@torch.no_grad()
-def joint_norm(tensors: tuple[Tensor | None, ...]) -> float | None:
+def joint_norm(norms: Sequence[float | None]) -> float | None:
     """Norm of all together; None when any is not finite or none is there."""
-    norms = [reductions.size_of(tensor).norm for tensor in tensors if tensor is not None]
     if not norms or any(norm is None for norm in norms):
         return None
     return math.hypot(*[norm for norm in norms if norm is not None])
+
+
+def _owned(gradient: Tensor, taken: set[int]) -> Tensor:
+    """The gradient itself, to be added to later; a copy where it shares its memory with another, or
+    its elements with each other."""
+    storage = gradient.untyped_storage()
+    place = storage.data_ptr()
+    if place in taken or storage.nbytes() != gradient.nbytes:
+        return gradient.clone()
+    taken.add(place)
+    return gradient
+
+
+def _spread(gradient: Tensor, norm: float | None, of_sum: float) -> float | None:
+    """`unit_spread` from ‖g‖ and ‖Σ gᵢ‖, since mean ‖gᵢ − ḡ‖² = mean ‖gᵢ‖² − ‖ḡ‖²; by itself where
+    the two cancel."""
+    if not norm or not math.isfinite(of_sum):
+        return None
+    square = 1.0 - (of_sum / norm) ** 2 / len(gradient)
+    return math.sqrt(square) if square > CANCELS else unit_spread(gradient)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ gradient. The graph itself computes what it always computed.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,10 +17,14 @@ from torch import Tensor, fx, nn
 
 from service.probing import reductions
 from service.probing.chains import BATCH_NORM
+from service.probing.figures import Gradient, Norm, Output, Outside
 from service.probing.gain_parts import PathWatch
+from service.probing.gathering import Gathering
 from service.probing.layering import Layer
 from service.probing.recurrence import Steps, memory_norms, step_norms, steps_of
 from service.probing.trace import Recording
+
+NORM, GRADIENT = Norm(), Gradient()
 
 
 @dataclass(slots=True)
@@ -33,7 +38,7 @@ class LayerRecord:
     active: Tensor | None = None
     """Units that were nonzero in any batch, bool (units,)."""
     sample_gains: list[Tensor] = field(default_factory=list)
-    """Gain per sample, (B,) float64 per batch."""
+    """Gain per sample, (B,) float64 per batch; not finite where no gradient arrived."""
     output_shape: tuple[int, ...] = ()
     memory: tuple[float | None, ...] = ()
     """See TimeSteps; of the first batch."""
@@ -52,15 +57,21 @@ class Watch:
         self._norm_at_output: dict[int, float | None] = {}
         self._norm_at_entry: dict[int, float | None] = {}
         self._steps_entry: dict[int, Tensor] = {}
-        self.paths = PathWatch()
+        self.gathering = Gathering()
+        self.paths = PathWatch(self.gathering)
+        self._may_change = False
         self.entry_is_output: dict[int, int] = {}
         """Layers whose data input is another layer's output that nobody else reads."""
         self._readers: dict[int, list[int]] = {}
         """The same the other way round."""
 
-    def follow(self, layers: tuple[Layer, ...], entry_is_output: dict[int, int]) -> None:
-        """What passes from now on comes from these layers."""
+    def follow(
+        self, layers: tuple[Layer, ...], entry_is_output: dict[int, int], *, may_change: bool
+    ) -> None:
+        """What passes from now on comes from these layers; `may_change`: operations write into
+        tensors that were seen before."""
         self.entry_is_output = entry_is_output
+        self._may_change = may_change
         self._readers = {}
         for reader, source in entry_is_output.items():
             self._readers.setdefault(source, []).append(reader)
@@ -68,24 +79,43 @@ class Watch:
 
     def output(self, index: int, tensor: Tensor) -> None:
         """A layer's output passes."""
-        self._forward(index, tensor)
+        layer, record = self.layers[index], self.records[index]
+        record.output_shape = tuple(tensor.shape)
+        several = tensor.ndim > 1
+        reduction = Output(layer.unit_dim if several else -1, several)
+        then = partial(self._forward, index, reduction, tensor.shape)
+        self.gathering.add(reduction, tensor, then, at_once=self._may_change)
+        for reader in self._readers.get(index, ()):
+            self._enters(reader, tensor.detach())
         if tensor.requires_grad:
-            tensor.register_hook(lambda gradient: self._backward(index, gradient))
+            tensor.register_hook(partial(self._backward, index))
 
     def saturation(self, index: int, tensor: Tensor) -> None:
         """The output of a layer's activation passes."""
         region = self.layers[index].flat_region
         if region is not None:
-            (share,) = reductions.fractions(tensor, region)
-            self.records[index].numbers["activation.saturated_fraction"].append(share)
+            shares = self.records[index].numbers["activation.saturated_fraction"]
+            outside = Outside(*region)
+            self.gathering.add(
+                outside,
+                tensor,
+                lambda row: shares.append(outside.read(row)),
+                at_once=self._may_change,
+            )
 
     def entry(self, index: int, tensor: Tensor) -> Tensor:
         """A layer's data input passes; a view of its own, so that its gradient is the layer's
         alone where others read the same tensor."""
         own = tensor.view_as(tensor)
-        self._enters(index, tensor.detach(), None)
+        chain = self.paths.chains.get(index)
+        numbers = self.records[index].numbers
+        if chain is not None and tensor.is_floating_point() and "input.rms" not in numbers:
+            self.gathering.add(
+                NORM, tensor, partial(_note_rms, numbers, tensor.numel()), at_once=self._may_change
+            )
+        self._enters(index, tensor.detach())
         if own.requires_grad:
-            own.register_hook(lambda gradient: self._arrives(index, gradient))
+            own.register_hook(partial(self._arrives, index))
         return own
 
     def steps_entry(self, index: int, tensor: Tensor) -> Tensor:
@@ -106,7 +136,8 @@ class Watch:
         entry.register_hook(arrives)
 
     def finish_batch(self) -> None:
-        """After the backward pass: turn the gradients' norms into gains."""
+        """After the backward pass: read the numbers, and turn the gradients' norms into gains."""
+        self.gathering.read()
         for layer, record in zip(self.layers, self.records, strict=True):
             source = self.entry_is_output.get(layer.index)
             norms, samples = (
@@ -122,67 +153,78 @@ class Watch:
                 record.numbers[name].append(factor)
             tops, bottoms = self._at_output.get(layer.index), samples.get(at)
             if tops is not None and bottoms is not None and tops.shape == bottoms.shape:
-                ratios = bottoms / tops
-                record.sample_gains.append(ratios[ratios.isfinite()])
+                record.sample_gains.append(bottoms / tops)
         for seen in (self._at_output, self._at_entry, self._norm_at_output, self._norm_at_entry):
             seen.clear()
         self.paths.clear()
 
-    def _forward(self, index: int, tensor: Tensor) -> None:
-        layer, record = self.layers[index], self.records[index]
-        value = tensor.detach()
-        size = reductions.size_of(value)
-        record.output_shape = tuple(value.shape)
-        record.nonfinite_activation += size.nonfinite
+    def _forward(self, index: int, reduction: Output, shape: torch.Size, row: Tensor) -> None:
+        """The numbers of a layer's output have come."""
+        record, seen = self.records[index], reduction.read(row, shape)
+        rms = _rms(seen.norms.norm, shape.numel())
+        record.nonfinite_activation += seen.norms.nonfinite
         numbers = record.numbers
-        numbers["activation.mean"].append(size.mean)
-        numbers["activation.std"].append(reductions.std_of(value, size))
-        numbers["activation.rms"].append(size.rms)
-        numbers["activation.abs_max"].append(size.abs_max)
-        zeros = reductions.zero_fraction(value)
-        numbers["activation.zero_fraction"].append(zeros)
-        numbers["activation.correlation"].append(
-            reductions.correlation_of(value) if size.norm else None
-        )
-        active = (
-            reductions.active_units(value, layer.unit_dim)
-            if zeros > 0
-            else torch.ones(_units(value, layer.unit_dim), dtype=torch.bool)
-        )
-        record.active = active if record.active is None else record.active | active
+        numbers["activation.mean"].append(seen.mean)
+        numbers["activation.std"].append(seen.std)
+        numbers["activation.rms"].append(rms)
+        numbers["activation.abs_max"].append(seen.abs_max)
+        numbers["activation.zero_fraction"].append(seen.zero_fraction)
+        numbers["activation.correlation"].append(seen.correlation)
+        record.active = seen.active if record.active is None else record.active | seen.active
         for reader in self._readers.get(index, ()):
-            self._enters(reader, value, size)
+            if reader in self.paths.chains and "input.rms" not in self.records[reader].numbers:
+                self.records[reader].numbers["input.rms"].append(rms)
 
-    def _enters(self, index: int, value: Tensor, size: reductions.Size | None) -> None:
+    def _enters(self, index: int, value: Tensor) -> None:
         """What theory asks of a layer's data input; once per seed is enough."""
         chain, numbers = self.paths.chains.get(index), self.records[index].numbers
-        if chain is None or "input.rms" in numbers or not value.is_floating_point():
+        if chain is None or BATCH_NORM not in chain.kinds or not value.is_floating_point():
             return
-        size = size or reductions.size_of(value)
-        numbers["input.rms"].append(size.rms)
-        if BATCH_NORM in chain.kinds:
+        if "input.std" not in numbers:
             by_channel = self.layers[index].op.startswith("conv")
-            numbers["input.std"].append(reductions.unit_std(value, by_channel=by_channel))
+            self.gathering.ask(
+                reductions.unit_std(value, by_channel=by_channel),
+                lambda std: numbers["input.std"].append(_finite(float(std))),
+            )
 
     def _backward(self, index: int, gradient: Tensor) -> None:
-        record = self.records[index]
-        size = reductions.size_of(gradient)
-        record.nonfinite_gradient += size.nonfinite
+        count = gradient.numel()
+        self.gathering.add(GRADIENT, gradient, partial(self._gradient, index, count))
+
+    def _gradient(self, index: int, count: int, row: Tensor) -> None:
+        """The numbers of the gradient at a layer's output have come."""
+        record, seen = self.records[index], GRADIENT.read(row)
+        record.nonfinite_gradient += seen.norms.nonfinite
         numbers = record.numbers
-        numbers["gradient.rms"].append(size.rms)
-        numbers["gradient.norm"].append(size.norm)
-        numbers["gradient.abs_max"].append(size.abs_max)
-        numbers["gradient.zero_fraction"].append(reductions.zero_fraction(gradient))
-        numbers["gradient.underflow_fraction_fp16"].append(reductions.underflow_fraction(gradient))
-        self._norm_at_output[index] = size.norm
-        if size.norm is not None:
-            self._at_output[index] = reductions.sample_norms(gradient)
+        numbers["gradient.rms"].append(_rms(seen.norms.norm, count))
+        numbers["gradient.norm"].append(seen.norms.norm)
+        numbers["gradient.abs_max"].append(seen.abs_max)
+        numbers["gradient.zero_fraction"].append(seen.zero_fraction)
+        numbers["gradient.underflow_fraction_fp16"].append(seen.underflow_fraction)
+        self._norm_at_output[index] = seen.norms.norm
+        if seen.norms.norm is not None:
+            self._at_output[index] = seen.norms.rows
 
     def _arrives(self, index: int, gradient: Tensor) -> None:
-        size = reductions.size_of(gradient)
-        self._norm_at_entry[index] = size.norm
-        if size.norm is not None:
-            self._at_entry[index] = reductions.sample_norms(gradient)
+        def then(row: Tensor) -> None:
+            seen = NORM.read(row)
+            self._norm_at_entry[index] = seen.norm
+            if seen.norm is not None:
+                self._at_entry[index] = seen.rows
+
+        self.gathering.add(NORM, gradient, then)
+
+
+def _note_rms(numbers: dict[str, list[float | None]], count: int, row: Tensor) -> None:
+    numbers["input.rms"].append(_rms(NORM.read(row).norm, count))
+
+
+def _rms(norm: float | None, count: int) -> float | None:
+    return None if norm is None else norm / math.sqrt(max(count, 1))
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
 
 
 class _Tap(nn.Module):
@@ -210,7 +252,9 @@ class Observed:
         self._graph = fx.Graph()
         self._graph.output(self._graph.graph_copy(recording.module.graph, copies))
         self._root = sharing(recording.module)
-        self.watch.follow(layers, _inputs_from_outputs(layers))
+        self.watch.follow(
+            layers, _inputs_from_outputs(layers), may_change=_writes(recording.module.graph)
+        )
         for layer in layers:
             self._tap_layer(layer, copies)
             self._tap_chain(layer, copies)
@@ -320,5 +364,14 @@ def _inputs_from_outputs(layers: tuple[Layer, ...]) -> dict[int, int]:
     }
 
 
-def _units(tensor: Tensor, unit_dim: int) -> int:
-    return tensor.shape[unit_dim] if tensor.ndim > 1 else 1
+def _writes(graph: fx.Graph) -> bool:
+    """Whether any operation writes into a tensor that depends on the input."""
+    for node in graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        if schema is None or not schema.is_mutable:
+            continue
+        for argument, value in zip(schema.arguments, node.args, strict=False):
+            written = argument.alias_info is not None and argument.alias_info.is_write
+            if written and isinstance(value, fx.Node) and value.op != "get_attr":
+                return True
+    return False

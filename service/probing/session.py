@@ -341,6 +341,7 @@ class Session:
                 seed.first_step(self.plan.optimizer)
             if number == index == 0 and self.gradient_check is None:
                 self._check_gradient(seed, batch)
+        seed.finish()
         return seed
 
     def _signal_shares(self) -> dict[int, float]:

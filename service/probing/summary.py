@@ -197,5 +197,6 @@ def _gain_quantiles(records: list[LayerRecord]) -> dict[str, float | None]:
     gains = [gain for record in records for gain in record.sample_gains]
     if not gains:
         return {}
-    pooled_gains = sorted(torch.cat(gains).tolist())
+    told = torch.cat(gains)
+    pooled_gains: list[float] = told[told.isfinite()].sort().values.tolist()
     return {name: quantile(pooled_gains, share) for name, share in QUANTILES.items()}

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import map_aggregate
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map_only
+from torch.utils._pytree import tree_flatten
 
 from service.domain.errors import ModelRaised, NotDifferentiable, Untraceable
 
@@ -136,8 +137,8 @@ class _Recorder(TorchDispatchMode):
             # hand over plain numbers here.
             return func(*args) if isinstance(args[0], Tensor) else args[0]
         self._follow_grad_mode()
-        node_args = tree_map_only(Tensor, self.node_of, args)
-        node_kwargs = tree_map_only(Tensor, self.node_of, kwargs)
+        node_args: Any = map_aggregate(args, self._argument)
+        node_kwargs: Any = map_aggregate(kwargs, self._argument)
         try:
             result = func(*args, **kwargs)
         except Exception as error:
@@ -166,6 +167,9 @@ class _Recorder(TorchDispatchMode):
             node = self._get_attr(name, tensor)
         self._bind(tensor, node)
         return node
+
+    def _argument(self, value: Any) -> Any:
+        return self.node_of(value) if isinstance(value, Tensor) else value
 
     def _note_write(self, func: Any, args: tuple[Any, ...], node: fx.Node) -> None:
         for argument, value in zip(func._schema.arguments, args, strict=False):

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 
 from service.theory.nonlinearities import Nonlinearity
 
+_REMEMBERED = 4096
+"""Moments: every look at the same measurements asks for the same ones."""
 _NODES = 16
 """Gauss-Legendre nodes per panel."""
 _REACH = 11.0
@@ -24,23 +26,27 @@ _BREAKS_IN_X = (1.0, 4.0, 16.0)
 """Panel ends where activations bend."""
 
 
+@lru_cache(_REMEMBERED)
 def mean(phi: Nonlinearity, q: float) -> float:
     """E[φ(√q z)], q ≥ 0."""
     return _expect(lambda _, x: phi.value(x), phi.kinks, q)
 
 
+@lru_cache(_REMEMBERED)
 def mean_square(phi: Nonlinearity, q: float) -> float:
     """E[φ(√q z)²], q ≥ 0."""
     square = _square(phi)
     return _expect(lambda _, x: square(x), phi.kinks, q)
 
 
+@lru_cache(_REMEMBERED)
 def mean_square_derivative(phi: Nonlinearity, q: float) -> float:
     """E[φ'(√q z)²], q ≥ 0."""
     square = _square_derivative(phi)
     return _expect(lambda _, x: square(x), phi.kinks, q)
 
 
+@lru_cache(_REMEMBERED)
 def mean_fourth_derivative(phi: Nonlinearity, q: float) -> float:
     """E[φ'(√q z)⁴], q ≥ 0; of a φ that draws noise E[φ'²], a bound where |φ'| ≤ 1."""
     if phi.square_derivative is not None:
@@ -48,6 +54,7 @@ def mean_fourth_derivative(phi: Nonlinearity, q: float) -> float:
     return _expect(lambda _, x: phi.derivative(x) ** 4, phi.kinks, q)
 
 
+@lru_cache(_REMEMBERED)
 def mean_square_slope(phi: Nonlinearity, q: float) -> float:
     """d/dq E[φ(√q z)²] = E[φ(√q z) φ'(√q z) z] / √q, q > 0; where φ jumps or draws noise
     E[φ(√q z)² (z² - 1)] / 2q, the same by parts."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 SELU_SCALE = 1.0507009873554805
@@ -58,8 +59,14 @@ def nonlinearity(name: str | None, **arguments: float) -> Nonlinearity | None:
     `arguments`: torch's own (negative_slope, alpha, beta …); those an activation does not have
     are ignored.
     """
-    build = _BUILDERS.get(name or "identity")
-    return None if build is None else build(arguments)
+    return _built(name or "identity", tuple(sorted(arguments.items())))
+
+
+@lru_cache(256)
+def _built(name: str, arguments: tuple[tuple[str, float], ...]) -> Nonlinearity | None:
+    """The same object for the same activation, so that its moments are remembered."""
+    build = _BUILDERS.get(name)
+    return None if build is None else build(dict(arguments))
 
 
 def covered() -> tuple[str, ...]:

@@ -1,0 +1,390 @@
+"""Many tensors of one shape to their numbers in one go: what the taps show, without a wait between.
+
+A stack (L, B, …) holds one tensor of each of L layers; a reduction answers one row of float64 per
+layer, which `read` on the processor turns into figures. Small tensors are bound by the cost of a
+call, so one call serves many layers and everything that can is left to `read`; on an accelerator
+nothing before it waits for a number.
+
+Sums of squares of float32 overflow above 1e19 and vanish below 1e-19, just where exploding and
+vanishing models live. On the CPU the quick way is taken first, and layers whose norm lies outside
+`SAFE_LOW` … `SAFE_HIGH` are reckoned again the exact way: divided by their largest element, and
+non-finite elements counted. On an accelerator looking would cost a wait, so the exact way is the
+only one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from service.probing import reductions
+from service.probing.reductions import EXACT, FP16_TINY, SAFE_HIGH, SAFE_LOW
+
+BLOCK = 4096
+"""Elements of a row whose squares are summed in float32 before float64 takes over."""
+CANCELS = 1e-2
+"""Share of the mean square under which a variance is not mean square minus squared mean: in
+float32 the difference would be right to 1e-5 only."""
+NEAR_ONE = 0.99
+"""Mean cosine from which its distance from 1 is what counts, and is reckoned in float64."""
+LIFTS = (1e20, 1e38)
+"""What tensors are multiplied by that are too small for a sum of squares of float32: from 1e-32,
+and from its smallest number."""
+NONFINITE, TOP, NORM = range(3)
+"""First columns of every row: NaN and infinite elements (-1: not counted, the norm tells), what the
+rest of the row is to be multiplied by, the norm before that."""
+
+Compare = Callable[..., Tensor]
+"""torch.ne and the like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Norms:
+    """How long a tensor is; None where an element is not finite."""
+
+    nonfinite: int
+    norm: float | None
+    rows: Tensor
+    """Of the samples, float64 (B,)."""
+
+
+class Reduction(Protocol):
+    """What is wanted of a stack; equal ones may be stacked."""
+
+    def reckon(self, stack: Tensor, *, exact: bool) -> Tensor:
+        """(L, B, …) → (L, numbers) float64."""
+
+
+@torch.no_grad()
+def reckoned(reduction: Reduction, stack: Tensor) -> Tensor:
+    """One row of float64 per layer of a stack (L, B, …), on the stack's device."""
+    if stack.dtype not in (torch.float32, torch.float64):
+        stack = stack.float()
+    stack = stack.contiguous()
+    if stack.device.type != "cpu":
+        return reduction.reckon(stack, exact=True)
+    found = reduction.reckon(stack, exact=False)
+    norms: list[float] = found[:, NORM].tolist()
+    odd = [index for index, norm in enumerate(norms) if not SAFE_LOW < norm < SAFE_HIGH]
+    if odd:
+        found[odd] = reduction.reckon(stack if len(odd) == len(norms) else stack[odd], exact=True)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """Norms of a tensor and its samples."""
+
+    def reckon(self, stack: Tensor, *, exact: bool) -> Tensor:
+        """See Reduction."""
+        return torch.cat(_Scaled(stack, exact).head(), 1)
+
+    def read(self, row: Tensor) -> Norms:
+        """The figures."""
+        nonfinite, top, norm = row[:3].tolist()
+        return _norms(nonfinite, top, norm, row[3:])
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Norm and largest element."""
+
+    def reckon(self, stack: Tensor, *, exact: bool) -> Tensor:
+        """See Reduction."""
+        scaled = _Scaled(stack, exact)
+        head, _ = scaled.head()
+        return torch.cat([head, *_extremes(scaled.values.flatten(1))], 1)
+
+    def read(self, row: Tensor, count: int) -> reductions.Size:
+        """The figures, of so many elements."""
+        nonfinite, top, norm, high, low = row.tolist()
+        if nonfinite > 0:
+            return reductions.Size(count, None, None, int(nonfinite))
+        return reductions.Size(count, norm * top, max(high, -low) * top, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class GradientFigures:
+    """See GradientStatistics; None where an element is not finite."""
+
+    norms: Norms
+    abs_max: float | None
+    zero_fraction: float
+    underflow_fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """Of the gradient at a layer's output."""
+
+    def reckon(self, stack: Tensor, *, exact: bool) -> Tensor:
+        """See Reduction."""
+        scaled = _Scaled(stack, exact)
+        head, rows = scaled.head()
+        high, low = _extremes(scaled.values.flatten(1))
+        sample = _sampled(stack)
+        sizes = sample.abs()
+        tiny = torch.le(sizes, FP16_TINY, out=sizes).mean(1, keepdim=True)
+        return torch.cat([head, high, low, _share(sample, torch.ne, 0.0), tiny, rows], 1)
+
+    def read(self, row: Tensor) -> GradientFigures:
+        """The figures."""
+        nonfinite, top, norm, high, low, present, tiny = row[:7].tolist()
+        norms = _norms(nonfinite, top, norm, row[7:])
+        # A tensor that is zero throughout loses nothing.
+        lost = (tiny - (1.0 - present)) / present if present else 0.0
+        largest = None if norms.norm is None else max(high, -low) * top
+        return GradientFigures(norms, largest, 1.0 - present, max(lost, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFigures:
+    """See ActivationStatistics; None where an element is not finite."""
+
+    norms: Norms
+    mean: float | None
+    std: float | None
+    abs_max: float | None
+    zero_fraction: float
+    correlation: float | None
+    """None for fewer than two samples that are not zero, too."""
+    active: Tensor
+    """Units that are nonzero anywhere, bool (units,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Of a layer's output."""
+
+    unit_dim: int
+    """Of a single tensor."""
+    samples: bool
+    """Whether the first dimension counts samples."""
+
+    def reckon(self, stack: Tensor, *, exact: bool) -> Tensor:
+        """See Reduction."""
+        scaled = _Scaled(stack, exact)
+        head, rows = scaled.head()
+        high, low = self._extremes(scaled.values)
+        present = _share(_sampled(stack), torch.ne, 0.0)
+        mean = scaled.values.flatten(1).mean(1, keepdim=True).double()
+        # NaN: told by norm and mean.
+        std = _centred(scaled.values, mean) if exact else torch.full_like(mean, math.nan)
+        cosine = self._cosine(scaled.values, rows, exact=exact)
+        found = torch.cat([head, mean, std, present, cosine, rows, high, low], 1)
+        if not exact:
+            count = stack[0].numel()
+            numbers: list[list[float]] = found[:, NORM : NORM + 2].tolist()
+            flat = [
+                index
+                for index, (norm, middle) in enumerate(numbers)
+                if norm**2 / count - middle**2 <= CANCELS * norm**2 / count
+            ]
+            if flat:
+                found[flat, NORM + 2] = _centred(stack[flat], mean[flat])[:, 0]
+        return found
+
+    def read(self, row: Tensor, shape: torch.Size) -> OutputFigures:
+        """The figures of a tensor of this shape."""
+        nonfinite, top, norm, mean, std, present, cosine = row[:7].tolist()
+        samples, count = shape[0] if self.samples else shape.numel(), shape.numel()
+        rows, rest = row[7 : 7 + samples], row[7 + samples :]
+        high, low = rest.view(2, -1)
+        norms = _norms(nonfinite, top, norm, rows)
+        active = ~((high == 0) & (low == 0))
+        if norms.norm is None:
+            return OutputFigures(norms, None, None, None, 1.0 - present, None, active)
+        if math.isnan(std):
+            std = math.sqrt(max(norm**2 / count - mean**2, 0.0))
+        largest = max(float(high.max()), -float(low.min())) * top
+        told = None if math.isnan(cosine) or not norm else min(1.0, max(-1.0, cosine))
+        return OutputFigures(norms, mean * top, std * top, largest, 1.0 - present, told, active)
+
+    def _extremes(self, stack: Tensor) -> tuple[Tensor, Tensor]:
+        """Largest and smallest element of each unit, (L, units)."""
+        if not self.samples:
+            return _extremes(stack.flatten(1))
+        units = 1 + self.unit_dim % (stack.ndim - 1)
+        if units == 1:
+            rows = stack.flatten(2)
+            return rows.amax(2), rows.amin(2)
+        if units == stack.ndim - 1:
+            rows = stack.flatten(1, -2)
+            return rows.amax(1), rows.amin(1)
+        places = stack.movedim(units, 2).flatten(3)
+        return places.amax(1).amax(2), places.amin(1).amin(2)
+
+    def _cosine(self, values: Tensor, rows: Tensor, *, exact: bool) -> Tensor:
+        if not self.samples:
+            return torch.full_like(rows[:, :1], math.nan)
+        samples = values.flatten(2)
+        may_widen = samples.dtype == torch.float32 and samples[0].numel() <= EXACT
+        if exact:
+            return _cosine(samples.double() if may_widen else samples, None)
+        found = _cosine(samples, rows)
+        # In float32 the distance from 1 drowns in rounding under 1e-7.
+        near = [i for i, (cosine,) in enumerate(found.tolist()) if not cosine < NEAR_ONE]
+        if may_widen and near:
+            found[near] = _cosine(samples[near].double(), None)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Share of elements at or outside the bounds; nothing is squared, so any scale is safe."""
+
+    low: float | None
+    high: float | None
+
+    def reckon(self, stack: Tensor, *, exact: bool) -> Tensor:  # noqa: ARG002
+        """See Reduction."""
+        sample = _sampled(stack)
+        ones = torch.ones(len(stack), 1, dtype=torch.float64, device=stack.device)
+        shares = [
+            _share(sample, compare, bound)
+            for bound, compare in ((self.low, torch.le), (self.high, torch.ge))
+            if bound is not None
+        ]
+        return torch.cat([ones, ones, ones, *shares], 1)
+
+    def read(self, row: Tensor) -> float:
+        """The share, 0 … 1."""
+        return math.fsum(row[3:].tolist())
+
+
+class _Scaled:
+    """A stack as it is, or (exact) with every layer divided by its largest finite element."""
+
+    def __init__(self, stack: Tensor, exact: bool) -> None:
+        self.values = stack
+        self._first = _first_columns(len(stack), stack.device)
+        if not exact:
+            return
+        self._first = self._first.clone()
+        flat = stack.flatten(1)
+        high, low = _extremes(flat)
+        largest = torch.maximum(high, -low)
+        top = torch.where(largest.isfinite() & (largest > 0), largest, 1.0)
+        self.values = stack / top.view(-1, *(1 for _ in stack.shape[1:]))
+        self._first[:, TOP] = top[:, 0]
+        # Counting takes long: on the CPU only where there is something to count.
+        if stack.device.type != "cpu" or not bool(largest.isfinite().all()):
+            self._first[:, NONFINITE] = (flat.shape[1] - flat.isfinite().sum(1)).double()
+
+    def head(self) -> tuple[Tensor, Tensor]:
+        """The first columns, (L, 3), and the norm of each sample, (L, B), both float64."""
+        rows = row_norms(self.values.flatten(2))
+        norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        return torch.cat([self._first, norm], 1), rows
+
+
+@lru_cache(256)
+def _first_columns(layers: int, device: torch.device) -> Tensor:
+    """Of what is neither counted nor scaled; not to be written to."""
+    return torch.tensor([[-1.0, 1.0]], dtype=torch.float64, device=device).repeat(layers, 1)
+
+
+@torch.no_grad()
+def row_norms(rows: Tensor) -> Tensor:
+    """Norms over the last dimension, float64; long rows in blocks, so that float32 sums few."""
+    length = rows.shape[-1]
+    if rows.dtype == torch.float32 and length > BLOCK:
+        whole = length - length % BLOCK
+        blocks = torch.linalg.vector_norm(rows[..., :whole].unflatten(-1, (-1, BLOCK)), dim=-1)
+        if whole < length:
+            rest = torch.linalg.vector_norm(rows[..., whole:], dim=-1, keepdim=True)
+            blocks = torch.cat([blocks, rest], -1)
+        rows = blocks.double()
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=-1)
+    return norms.double()
+
+
+@torch.no_grad()
+def norms_of(tensors: Sequence[Tensor]) -> Tensor:
+    """Norm of each tensor, float64 (len,), on their device; not finite where an element is not."""
+    if not tensors:
+        return torch.zeros(0, dtype=torch.float64)
+    if tensors[0].device.type != "cpu":
+        # Squares of float32 fit float64 whatever they are.
+        return torch.stack(torch._foreach_norm(list(tensors), 2, torch.float64))
+    norms = _quick_norms(tensors)
+    for index, norm in enumerate(norms.tolist()):
+        if not SAFE_LOW < norm < SAFE_HIGH:
+            norms[index] = _exact_norm(tensors[index])
+    return norms
+
+
+def _exact_norm(tensor: Tensor) -> float:
+    """Whatever the tensor's scale; NaN when not finite."""
+    flat = tensor.reshape(-1)
+    for lift in LIFTS if flat.dtype == torch.float32 else ():
+        norm = float(row_norms(flat * lift))
+        if SAFE_LOW < norm < SAFE_HIGH:
+            return norm / lift
+    exact = reductions.size_of(tensor).norm
+    return math.nan if exact is None else exact
+
+
+def _quick_norms(tensors: Sequence[Tensor]) -> Tensor:
+    """Right where squares of float32 fit it."""
+    small = [index for index, tensor in enumerate(tensors) if tensor.numel() <= BLOCK]
+    norms = torch.zeros(len(tensors), dtype=torch.float64)
+    if small:
+        norms[small] = torch.stack(torch._foreach_norm([tensors[i] for i in small])).double()
+    if len(small) < len(tensors):
+        large = [i for i, tensor in enumerate(tensors) if tensor.numel() > BLOCK]
+        norms[large] = torch.stack([row_norms(tensors[i].reshape(-1)) for i in large])
+    return norms
+
+
+def _norms(nonfinite: float, top: float, norm: float, rows: Tensor) -> Norms:
+    if nonfinite > 0 or not math.isfinite(norm):
+        return Norms(max(int(nonfinite), 0), None, rows)
+    return Norms(0, norm * top, rows if top == 1.0 else rows * top)
+
+
+def _extremes(flat: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest and smallest element of each row, (L, 1)."""
+    return flat.amax(1, keepdim=True), flat.amin(1, keepdim=True)
+
+
+def _centred(values: Tensor, mean: Tensor) -> Tensor:
+    """Root mean square of the distance from the mean, (L, 1)."""
+    flat = values.flatten(1)
+    off = flat - mean.to(flat.dtype)
+    # The mean of float32 is right to 1e-7 of itself, which near-constant outputs would show.
+    off -= off.mean(1, keepdim=True)
+    return row_norms(off).unsqueeze(1) / math.sqrt(flat.shape[1])
+
+
+def _cosine(samples: Tensor, rows: Tensor | None) -> Tensor:
+    """Mean cosine between pairs of samples, (L, 1): (‖Σ uᵢ‖² − B) / (B(B−1)) with uᵢ = yᵢ/‖yᵢ‖ over
+    the B samples that are not zero; not finite for fewer than two."""
+    norms = row_norms(samples) if rows is None else rows
+    count = (norms > 0).sum(1, keepdim=True)
+    weights = norms.clamp_min(1e-38).reciprocal().to(samples.dtype)
+    total = torch.bmm(weights.unsqueeze(1), samples)
+    square = row_norms(total).square()
+    cosine: Tensor = (square - count) / (count * (count - 1)).double()
+    return cosine.where(count > 1, math.nan)
+
+
+def _sampled(stack: Tensor) -> Tensor:
+    """(L, elements): all of small tensors, evenly spread ones of large ones."""
+    flat = stack.flatten(1)
+    step = flat.shape[1] // reductions.SAMPLE
+    # An odd step does not fall in with the power-of-two strides of channels.
+    return flat if step <= 1 else flat[:, :: step | 1].contiguous()
+
+
+def _share(sample: Tensor, compare: Compare, bound: float) -> Tensor:
+    """Share of the elements in each row that compare with the bound, (L, 1)."""
+    # Ones and zeros of the sample's own type are written and summed many times faster than
+    # booleans; their mean in float32 is right to 1e-7.
+    return compare(sample, bound, out=torch.empty_like(sample)).mean(1, keepdim=True)
