@@ -12,6 +12,9 @@ PIP := $(PY) -m pip install --disable-pip-version-check --quiet
 # Stamps: what was installed, so that a second call starts at once.
 BASE := .venv/.stamp-run
 DEV := .venv/.stamp-dev
+BROKER := .venv/.stamp-broker
+# Celery is needed only where the settings name a broker.
+EXTRA := $(if $(shell printenv GRADDX_BROKER_URL; sed -n 's/^GRADDX_BROKER_URL=//p' .env 2>/dev/null),$(BROKER))
 
 .DEFAULT_GOAL := help
 .PHONY: help run worker migrate test lint types score accuracy cures calibration zoo constraints
@@ -19,10 +22,10 @@ DEV := .venv/.stamp-dev
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-run: migrate ## serve on 127.0.0.1:8000 with local workers
+run: migrate $(EXTRA) ## serve on 127.0.0.1:8000 with local workers
 	@exec $(PY) -m api
 
-worker: $(BASE) ## one more worker on the same database
+worker: $(BASE) $(EXTRA) ## one more worker on the same database, told by the broker if there is one
 	@exec $(PY) -m service
 
 migrate: $(BASE) ## bring the database of the settings to the current schema
@@ -74,7 +77,12 @@ $(BASE): requirements.txt constraints.txt $(TORCH_STAMP)
 	@$(PIP) -r requirements.txt -c constraints.txt
 	@touch $@
 
-$(DEV): requirements-dev.txt client/pyproject.toml $(BASE)
+$(BROKER): requirements-broker.txt constraints.txt $(BASE)
+	@echo "installing requirements-broker.txt"
+	@$(PIP) -r requirements-broker.txt -c constraints.txt
+	@touch $@
+
+$(DEV): requirements-dev.txt requirements-broker.txt client/pyproject.toml $(BASE)
 	@echo "installing requirements-dev.txt"
 	@$(PIP) -r requirements-dev.txt -c constraints.txt
 	@touch $@

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import BinaryIO
 
 import anyio.from_thread
 import anyio.to_thread
 from anyio import CapacityLimiter
+from asgi_correlation_id import correlation_id
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -40,6 +42,8 @@ FILES = ("model", "data")
 """Parts of the form of `POST /v1/analyses` that are files."""
 PARTS = (*FILES, "request")
 """All of its parts."""
+REQUEST_ID = 64
+"""Characters that are kept of the id of a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +98,10 @@ class Reader:
 
     async def _submit(self, request: AnalysisRequest, key: str | None) -> Submitted:
         if key is not None:
-            return await anyio.to_thread.run_sync(self.engine.submit_once, request, key)
-        return Submitted(await anyio.to_thread.run_sync(self.engine.submit, request), False)
+            once = partial(self.engine.submit_once, request, key, request_id=_request_id())
+            return await anyio.to_thread.run_sync(once)
+        plain = partial(self.engine.submit, request, request_id=_request_id())
+        return Submitted(await anyio.to_thread.run_sync(plain), False)
 
     async def _submit_form(self, form: FormData, key: str | None) -> Analysis:
         _check_parts(form)
@@ -241,3 +247,9 @@ def _file(form: FormData, name: str) -> UploadFile | None:
 
 async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
     return await anext(chunks, None)
+
+
+def _request_id() -> str | None:
+    """Of this call; callers may send any, the database keeps the beginning."""
+    told = correlation_id.get()
+    return None if told is None else told[:REQUEST_ID]

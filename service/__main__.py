@@ -1,4 +1,5 @@
-"""Start a worker: `python -m service`."""
+"""Start a worker: `python -m service`. With a broker it works on what that delivers; without one it
+looks into the database, or is woken by the API that started it."""
 
 from __future__ import annotations
 
@@ -33,7 +34,10 @@ def main() -> None:
         # A worker of the API's would only repeat what the API has said.
         for complaint in unknown_variables():
             log.warning(complaint)
-    with bootstrap.worker(load(), wake_fd) as worker:
+    settings = load()
+    if wake_fd is None and settings.broker_url is not None:
+        sys.exit(bootstrap.consume(settings))
+    with bootstrap.worker(settings, wake_fd) as worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
         worker.run()

@@ -15,14 +15,17 @@ from threading import Event, Thread
 import structlog
 
 from service.config import Settings
+from service.dispatch.devices import visible_gpus
 from service.dispatch.embedded import EmbeddedDispatcher
 from service.dispatch.wakeup import Waiting
+from service.domain.analysis import Queue
 from service.domain.baseline import Baseline, baseline_of
 from service.domain.errors import AnalysisNotFound
 from service.intake.check import check_model
 from service.intake.program import program_in
 from service.intake.unknown import describe
-from service.ports import Artifact
+from service.ports import Artifact, Dispatcher, WorkerFacts
+from service.presence import Presence
 from service.sandbox.limits import MIB, Limits
 from service.sandbox.seal import why_unsealable
 from service.storage.analyses import SqlAnalyses
@@ -33,8 +36,9 @@ from service.storage.input_guess import guess_inputs
 from service.storage.session import Database
 from service.storage.tables import MADE
 from service.storage.tensor_headers import read_headers
+from service.storage.workers import SqlWorkers
 from service.use_cases import UseCases
-from service.worker import Worker
+from service.worker import Outcome, Worker
 
 log = structlog.get_logger()
 
@@ -64,10 +68,11 @@ class UtcClock:
 def engine(settings: Settings, version: str) -> Iterator[UseCases]:
     """The use cases, with local workers at work while the block runs. Raises
     Unprotected."""
-    dispatcher = EmbeddedDispatcher(settings.workers, settings.environment())
     database = Database(settings.database_url)
     clock = DatabaseClock(database)
     analyses = SqlAnalyses(database, clock)
+    registry = SqlWorkers(database, clock)
+    dispatcher = _dispatcher(settings, analyses, registry)
     artifacts = _artifacts(settings, database)
     keys = SqlApiKeys(database, clock)
     refused = None if settings.run_uploads_unsealed else why_unsealable()
@@ -80,7 +85,8 @@ def engine(settings: Settings, version: str) -> Iterator[UseCases]:
         version=version,
         open_without_keys=not settings.beyond_this_machine,
         queue_limit=settings.queue_limit,
-        needs_worker=settings.workers > 0,
+        needs_worker=settings.workers > 0 or settings.broker_url is not None,
+        workers=registry,
         why_uploads_are_refused=refused,
         guess_inputs=guess_inputs,
         read_headers=read_headers,
@@ -114,15 +120,68 @@ def api_keys(settings: Settings) -> Iterator[SqlApiKeys]:
         database.close()
 
 
+def _dispatcher(settings: Settings, analyses: SqlAnalyses, registry: SqlWorkers) -> Dispatcher:
+    """Local workers, or the broker that tells those elsewhere."""
+    if settings.broker_url is None:
+        return EmbeddedDispatcher(settings.workers, settings.environment())
+    # Only here: Celery is an extra.
+    from service.dispatch.celery_app import make_app
+    from service.dispatch.publisher import BrokerDispatcher
+
+    prefix = settings.broker_prefix
+    app = make_app(settings.broker_url, prefix, publishing=True)
+    return BrokerDispatcher(app, prefix, analyses, registry.up)
+
+
+def consume(settings: Settings) -> int:
+    """Work on what the broker delivers until told to stop; returns the exit status."""
+    from service.dispatch.celery_app import make_app
+    from service.dispatch.consumer import consume as take
+
+    if settings.broker_url is None:
+        raise ValueError("there is no broker in the settings")
+    prefix, name = settings.broker_prefix, _name()
+    return take(
+        make_app(settings.broker_url, prefix),
+        prefix,
+        _queues(settings) or (Queue.CPU,),
+        name,
+        partial(worker, settings),
+        Outcome.HANDED_BACK,
+    )
+
+
+def _queues(settings: Settings) -> tuple[Queue, ...]:
+    return tuple(Queue(name) for name in settings.queues.split(",") if name)
+
+
+def _name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _facts(settings: Settings) -> WorkerFacts:
+    """This process as it announces itself."""
+    everything = tuple(Queue) if settings.broker_url is None else (Queue.CPU,)
+    queues = _queues(settings) or everything
+    gpu = next(iter(visible_gpus()), None) if Queue.GPU in queues else None
+    if gpu is None:
+        return WorkerFacts(_name(), queues, "cpu", settings.probe_memory_mb)
+    return WorkerFacts(_name(), queues, gpu.name, gpu.memory_mb)
+
+
 @contextmanager
 def worker(settings: Settings, wake_fd: int | None = None) -> Iterator[Worker]:
-    """A worker, its zygote warm. `wake_fd`: the dispatcher's pipe; None: look every second."""
+    """A worker, its zygote warm, announced. `wake_fd`: the dispatcher's pipe; None: look every
+    second."""
     # Only here: the API, which starts workers, needs none of this.
     from service.pipeline import analyse
     from service.sandbox.prober import ZygoteProber
 
     database = Database(settings.database_url)
-    analyses = SqlAnalyses(database, DatabaseClock(database))
+    clock = DatabaseClock(database)
+    analyses = SqlAnalyses(database, clock)
+    facts = _facts(settings)
+    presence = Presence(SqlWorkers(database, clock), facts)
     artifacts = _artifacts(settings, database)
     files = _FilesAtWork(artifacts)
     prober = ZygoteProber(
@@ -135,16 +194,19 @@ def worker(settings: Settings, wake_fd: int | None = None) -> Iterator[Worker]:
     )
     try:
         prober.start()
-        yield Worker(
-            f"{socket.gethostname()}:{os.getpid()}",
-            analyses,
-            prober,
-            partial(analyse, keep=files.keep, find_baseline=partial(_baseline, analyses)),
-            _pause if wake_fd is None else Waiting(wake_fd),
-            lease_seconds=settings.lease_seconds,
-            discard=files.discard,
-            work_for=files.of,
-        )
+        with presence:
+            yield Worker(
+                facts.name,
+                analyses,
+                prober,
+                partial(analyse, keep=files.keep, find_baseline=partial(_baseline, analyses)),
+                _pause if wake_fd is None else Waiting(wake_fd),
+                lease_seconds=settings.lease_seconds,
+                discard=files.discard,
+                work_for=files.of,
+                queues=_queues(settings) or None,
+                note=presence.note,
+            )
     finally:
         prober.close()
         database.close()

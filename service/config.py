@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import ipaddress
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import quote, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 PREFIX = "GRADDX_"
 ENV_FILE = ".env"
+FILE = "_FILE"
+"""A variable that ends so names a file which holds the setting."""
 
 
 def _cores() -> int:
@@ -33,13 +42,24 @@ def _rate(value: str) -> str:
     return value
 
 
-def _not_yet(value: str | None) -> str | None:
-    if value:
+def _broker(value: str | None) -> str | None:
+    if not value:
+        return None
+    if not re.match(r"amqps?://", value):
+        raise ValueError("write amqp://user:password@host/vhost: RabbitMQ is the broker")
+    if importlib.util.find_spec("celery") is None:
         raise ValueError(
-            "a message broker is not yet supported; leave GRADDX_BROKER_URL unset to use "
-            "local worker processes"
+            "a broker needs Celery, which is not installed: pip install -r "
+            "requirements-broker.txt -c constraints.txt; or leave it unset to work without"
         )
-    return None
+    return value
+
+
+def _queues(value: str) -> str:
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if {*names} - {"cpu", "gpu"}:
+        raise ValueError("write cpu, gpu or cpu,gpu")
+    return ",".join(dict.fromkeys(names))
 
 
 class Settings(BaseSettings):
@@ -66,8 +86,16 @@ class Settings(BaseSettings):
     """Folder of the embedded database and of uploaded files."""
     database_url: str = Field(default="", repr=False)
     """sqlite:///… or postgresql://…; empty: SQLite in the data folder."""
-    broker_url: Annotated[str | None, AfterValidator(_not_yet)] = None
-    """Message broker; not yet supported."""
+    database_password: str = Field(default="", repr=False)
+    """Put into the database's URL, so that the URL may be shown to anyone."""
+    broker_url: Annotated[str | None, AfterValidator(_broker)] = Field(default=None, repr=False)
+    """amqp://…; unset: workers look into the database."""
+    broker_password: str = Field(default="", repr=False)
+    """Put into the broker's URL."""
+    broker_prefix: str = Field(default="graddx", pattern=r"^[a-z0-9_.-]{1,64}$")
+    """What the names of queues begin with: several servers can share a broker."""
+    queues: Annotated[str, AfterValidator(_queues)] = ""
+    """What a worker takes: cpu, gpu or cpu,gpu; empty: cpu from a broker, else all."""
     workers: int = Field(default_factory=lambda: min(_cores(), 4), ge=0)
     """Local worker processes; 0: none (start them with `make worker`)."""
     lease_seconds: float = Field(default=15, gt=0)
@@ -106,6 +134,29 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _passwords_in_the_urls(self) -> Settings:
+        for url, password in (
+            ("database_url", self.database_password),
+            ("broker_url", self.broker_password),
+        ):
+            if password and (given := getattr(self, url)):
+                object.__setattr__(self, url, _with_password(given, password))
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - a folder of all
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """As usual, and last the files that GRADDX_…_FILE name."""
+        files = InitSettingsSource(settings_cls, _from_files(os.environ, cls.model_fields))
+        return init_settings, env_settings, dotenv_settings, files
+
     @property
     def beyond_this_machine(self) -> bool:
         """Whether others than this machine can reach the address, which nobody said is meant."""
@@ -123,6 +174,25 @@ class Settings(BaseSettings):
             for name, value in self.model_dump(mode="json").items()
             if value is not None
         }
+
+
+def _from_files(environment: Mapping[str, str], names: Iterable[str]) -> dict[str, Any]:
+    """What stands in the files that the environment names: secrets of containers are files."""
+    found = {}
+    for name in names:
+        if path := environment.get(f"{PREFIX}{name.upper()}{FILE}"):
+            try:
+                found[name] = Path(path).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise SystemExit(f"{PREFIX}{name.upper()}{FILE}: {error}") from error
+    return found
+
+
+def _with_password(url: str, password: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    netloc = f"{parts.username or ''}:{quote(password, safe='')}@{host}"
+    return parts._replace(netloc=netloc).geturl()
 
 
 def load() -> Settings:
@@ -152,7 +222,8 @@ CLIENT_VARIABLES = ("GRADDX_URL", "GRADDX_API_KEY")
 def unknown_variables(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """One sentence for each GRADDX_* variable (environment and .env) that no setting reads."""
     names = {*(os.environ if environment is None else environment), *dotenv_values(ENV_FILE)}
-    known = [*(PREFIX + name.upper() for name in Settings.model_fields), *CLIENT_VARIABLES]
+    settings = [PREFIX + name.upper() for name in Settings.model_fields]
+    known = [*settings, *(name + FILE for name in settings), *CLIENT_VARIABLES]
     unknown = sorted(n for n in names if n.upper().startswith(PREFIX) and n.upper() not in known)
     return tuple(_complaint(name, known) for name in unknown)
 

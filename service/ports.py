@@ -89,6 +89,51 @@ class Backlog:
     """Claimed analyses."""
 
 
+PROBE_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+"""Upper bounds by which the seconds of attempts are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """A worker as it announces itself."""
+
+    name: str
+    """Host and process id; stored with what it claims."""
+    queues: tuple[Queue, ...]
+    """What it takes from."""
+    device: str
+    """"cpu", or the name of its GPU."""
+    memory_mb: int
+    """What a model may use on that device, MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a worker has done since it started."""
+
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    """Attempts by what became of them: succeeded, "failed: CODE", handed back, abandoned, too late;
+    and "again", those that were not the first on their analysis."""
+    seconds_within: Mapping[str, int] = field(default_factory=dict)
+    """Attempts by the smallest bound of PROBE_SECONDS that holds their seconds."""
+    seconds: float = 0.0
+    """Of all attempts together."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSeen:
+    """A worker as others know it."""
+
+    facts: WorkerFacts
+    started_at: datetime
+    """UTC."""
+    seen_at: datetime
+    """When it last said that it is there, UTC."""
+    up: bool
+    """It said so lately."""
+    tally: Tally
+
+
 @dataclass(frozen=True, slots=True)
 class Once:
     """An Idempotency-Key with what it stands for."""
@@ -244,6 +289,25 @@ class ApiKeyRepository(Protocol):
 
     def forget(self, key_id: str) -> bool:
         """Remove a revoked key's row; False: there is no such key, or it is not revoked."""
+
+
+class WorkerRegistry(Protocol):
+    """Who is at work. Every call is one transaction."""
+
+    def announce(self, facts: WorkerFacts) -> None:
+        """This worker is there, and has done nothing yet."""
+
+    def seen(self, name: str, tally: Tally) -> None:
+        """It is still there."""
+
+    def leave(self, name: str, tally: Tally) -> None:
+        """It ends now; its figures stay a while."""
+
+    def all(self) -> tuple[WorkerSeen, ...]:
+        """Who is there and who was, in the order of their names."""
+
+    def up(self, queue: Queue | None = None) -> int:
+        """How many are there that take from this queue, or from any."""
 
 
 class Dispatcher(Protocol):

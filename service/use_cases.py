@@ -14,7 +14,7 @@ from secrets import randbits
 from typing import Any, Protocol
 from uuid import UUID
 
-from service.domain.analysis import Analysis, Status
+from service.domain.analysis import Analysis, Queue, Status
 from service.domain.api_keys import ANYONE, LOCAL, Caller, parse
 from service.domain.architecture import Architecture
 from service.domain.comparison import Comparison, compare
@@ -35,8 +35,10 @@ from service.domain.model_source import SpecSource, model_source
 from service.domain.prescribed import patch_of, spec_of, weights_of
 from service.domain.probe_plan import InputPlan, ProbePlan
 from service.domain.request import AnalysisRequest, ModelRequest
+from service.domain.routing import queue_for
 from service.domain.tensor_file import Tensors, check_data, check_weights
 from service.ports import (
+    PROBE_SECONDS,
     AnalysisRepository,
     ApiKeyRepository,
     Artifact,
@@ -48,10 +50,13 @@ from service.ports import (
     LayerPage,
     Once,
     Page,
+    WorkerRegistry,
+    WorkerSeen,
 )
 from service.source import pytorch_source
 
 __all__ = [
+    "PROBE_SECONDS",
     "Artifact",
     "Backlog",
     "Engine",
@@ -61,6 +66,7 @@ __all__ = [
     "Readiness",
     "Submitted",
     "UseCases",
+    "WorkerSeen",
     "new_id",
 ]
 
@@ -96,11 +102,13 @@ class Engine(Protocol):
     def owned_by(self, owner: str) -> Engine:
         """The same for another owner, for whom nobody else's analyses and files exist."""
 
-    def submit(self, request: AnalysisRequest) -> Analysis:
-        """Validate, store and dispatch. Raises InvalidRequest, ArtifactNotFound, QueueFull,
-        SandboxUnavailable, StorageFull."""
+    def submit(self, request: AnalysisRequest, *, request_id: str | None = None) -> Analysis:
+        """Validate, store and dispatch. `request_id`: of the call, for the logs. Raises
+        InvalidRequest, ArtifactNotFound, QueueFull, SandboxUnavailable, StorageFull."""
 
-    def submit_once(self, request: AnalysisRequest, key: str) -> Submitted:
+    def submit_once(
+        self, request: AnalysisRequest, key: str, *, request_id: str | None = None
+    ) -> Submitted:
         """As `submit`, unless this owner has used the Idempotency-Key before. Raises besides:
         IdempotencyConflict, IdempotencyInFlight."""
 
@@ -168,8 +176,11 @@ class Engine(Protocol):
     def readiness(self) -> Readiness:
         """Database answers, schema current, a worker is up."""
 
-    def backlog(self) -> Backlog:
-        """What waits to be done."""
+    def backlog(self, queue: Queue) -> Backlog:
+        """What waits in this queue and what of it is at work."""
+
+    def workers(self) -> tuple[WorkerSeen, ...]:
+        """Who is at work, and who was lately."""
 
 
 class UseCases:
@@ -187,6 +198,7 @@ class UseCases:
         open_without_keys: bool,
         queue_limit: int,
         needs_worker: bool,
+        workers: WorkerRegistry | None = None,
         why_uploads_are_refused: str | None,
         guess_inputs: Callable[[Path], tuple[InputPlan, ...]],
         read_headers: Callable[[Path, str], Tensors],
@@ -196,7 +208,8 @@ class UseCases:
     ) -> None:
         """Asks as the owner `local`. `version`: of the engine; another one may answer otherwise.
         `open_without_keys`: while no API key was made, anyone is the owner `local`.
-        `queue_limit`: analyses that may wait. `needs_worker`: not ready without a local worker.
+        `queue_limit`: analyses that may wait. `needs_worker`: not ready without a worker.
+        `workers`: who is at work, where that is known.
         `why_uploads_are_refused`: None when they are not.
         `guess_inputs`: what a model file may take, when that can be seen without running it.
         `read_headers`: what a safetensors or npz file (told by its format) holds; raises
@@ -215,6 +228,7 @@ class UseCases:
         self._open_without_keys = open_without_keys
         self._queue_limit = queue_limit
         self._needs_worker = needs_worker
+        self._workers = workers
         self._why_uploads_are_refused = why_uploads_are_refused
         self._guess_inputs = guess_inputs
         self._read_headers = read_headers
@@ -242,24 +256,28 @@ class UseCases:
         theirs._artifacts = self._artifacts.owned_by(owner)
         return theirs
 
-    def submit(self, request: AnalysisRequest) -> Analysis:
-        """Validate, store and dispatch. Raises InvalidRequest, ArtifactNotFound, QueueFull,
-        SandboxUnavailable, StorageFull."""
-        return self._submit(request, None).analysis
+    def submit(self, request: AnalysisRequest, *, request_id: str | None = None) -> Analysis:
+        """Validate, store and dispatch. `request_id`: of the call, for the logs. Raises
+        InvalidRequest, ArtifactNotFound, QueueFull, SandboxUnavailable, StorageFull."""
+        return self._submit(request, None, request_id).analysis
 
-    def submit_once(self, request: AnalysisRequest, key: str) -> Submitted:
+    def submit_once(
+        self, request: AnalysisRequest, key: str, *, request_id: str | None = None
+    ) -> Submitted:
         """As `submit`, unless this owner has used the Idempotency-Key before. Raises besides:
         IdempotencyConflict, IdempotencyInFlight."""
         once = Once(key, _fingerprint(request))
         # Before anything is checked: a file that the first one gave up is not needed again.
         if (made := self._analyses.made_by(once)) is not None:
             return Submitted(self._analyses.get(made), True)
-        return self._submit(request, once)
+        return self._submit(request, once, request_id)
 
-    def _submit(self, request: AnalysisRequest, once: Once | None) -> Submitted:
+    def _submit(
+        self, request: AnalysisRequest, once: Once | None, request_id: str | None
+    ) -> Submitted:
         _check_labels(request)
         request = self._with_baseline(request)
-        model_format, sha256 = self._checked_model(request)
+        model_format, sha256, parameters = self._checked_model(request)
         now = self._clock.now()
         analysis = Analysis(
             id=new_id(now),
@@ -270,6 +288,8 @@ class UseCases:
             owner=self._owner,
             model_format=model_format,
             model_sha256=sha256,
+            queue=queue_for(request, parameters, self._gpu_is_up),
+            request_id=request_id,
         )
         question = _fingerprint(request, without=REPEATED, version=self._version)
         made = self._answered(analysis, question, once)
@@ -416,21 +436,29 @@ class UseCases:
         }
         return Readiness(all(checks.values()), checks)
 
-    def backlog(self) -> Backlog:
-        """What waits to be done."""
-        return self._analyses.backlog()
+    def backlog(self, queue: Queue) -> Backlog:
+        """What waits in this queue and what of it is at work."""
+        return self._analyses.backlog(queue)
 
-    def _checked_model(self, request: AnalysisRequest) -> tuple[str, str]:
-        """Format and digest of the model. Raises what `submit` does."""
+    def workers(self) -> tuple[WorkerSeen, ...]:
+        """Who is at work, and who was lately."""
+        return () if self._workers is None else self._workers.all()
+
+    def _gpu_is_up(self) -> bool:
+        return self._workers is not None and self._workers.up(Queue.GPU) > 0
+
+    def _checked_model(self, request: AnalysisRequest) -> tuple[str, str, int | None]:
+        """Format, digest and, of a spec, parameters of the model. Raises what `submit` does."""
         if request.model.artifact_id is not None:
-            return self._checked_artifact(request, request.model.artifact_id)
+            return *self._checked_artifact(request, request.model.artifact_id), None
         with _within("/model"):
             source = model_source(request.model, "spec")
         if isinstance(source, SpecSource):
             _check_inputs_fit(request.probe.inputs, source.architecture)
             self._check_weights(source)
             self._check_data(request.probe, _input_of(source.architecture))
-        return request.model.kind, _digest(request.model)
+            return request.model.kind, _digest(request.model), source.architecture.size
+        return request.model.kind, _digest(request.model), None
 
     def _checked_artifact(self, request: AnalysisRequest, artifact_id: str) -> tuple[str, str]:
         if self._why_uploads_are_refused is not None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Collection
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol, TypeVar
 from uuid import uuid4
 
 import structlog
 
-from service.domain.analysis import Failure, Stage
+from service.domain.analysis import Failure, Queue, Stage
 from service.domain.errors import GraddxError, InternalError
 from service.domain.model_source import ModelSource, model_source
 from service.domain.report import Report
@@ -24,6 +26,13 @@ BEAT_SECONDS = 0.5
 goes on."""
 TICK_SECONDS = 0.05
 """How soon a new stage or a request to stop is noticed."""
+SILENT_BEATS = 3
+"""Heartbeats that a holder may miss before its analysis, delivered again, is taken over."""
+PATIENCE_SECONDS = 60.0
+"""How long a worker with an analysis in hand waits for a database that is away; then the lease, or
+the sweeper, brings the analysis back."""
+AGAIN_SECONDS = 0.25
+"""Between two tries to reach the database."""
 
 log = structlog.get_logger()
 
@@ -31,6 +40,18 @@ Analyse = Callable[[AnalysisRequest, ModelSource, Prober, Callable[[Stage], None
 """The pipeline."""
 Wait = Callable[[float], bool]
 """Sleep until woken or so many seconds are over; False: nobody is left to work for."""
+
+
+_T = TypeVar("_T")
+
+
+class Outcome(StrEnum):
+    """What became of an analysis that a worker was told of."""
+
+    ENDED = "ended"
+    """It is final, or another worker's: nobody need be told again."""
+    HANDED_BACK = "handed back"
+    """It waits again: another worker should be told."""
 
 
 class AbortableProber(Prober, Protocol):
@@ -58,10 +79,13 @@ class Worker:
         lease_seconds: float,
         discard: Callable[[], None],
         work_for: Callable[[str], None] = lambda _: None,
+        queues: Collection[Queue] | None = None,
+        note: Callable[[str, float], None] = lambda *_: None,
     ) -> None:
         """`name` is stored with what it claims, for people. `discard`: delete the files that
         ended analyses do not retain. `work_for`: told the owner of an analysis before the prober
-        is asked for the owner's files."""
+        is asked for the owner's files. `queues`: it looks into these alone; None: into all.
+        `note`: told what became of every attempt, and after how many seconds."""
         self._name = name
         self._analyses = analyses
         self._prober = prober
@@ -70,6 +94,8 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._discard = discard
         self._work_for = work_for
+        self._queues = queues
+        self._note = note
         self._stopping = False
 
     def stop(self) -> None:
@@ -89,22 +115,81 @@ class Worker:
 
     def work_once(self) -> bool:
         """Take one analysis and bring it to its end; False: there was none."""
-        claim = self._analyses.claim(self._name, lease_seconds=self._lease_seconds)
+        claim = self._analyses.claim(
+            self._name, lease_seconds=self._lease_seconds, queues=self._queues
+        )
         if claim is None:
             return False
-        with structlog.contextvars.bound_contextvars(
-            analysis=claim.analysis.id, attempt=claim.attempt
-        ):
-            self._work_on(claim)
+        self._work_on(claim)
         return True
 
-    def _work_on(self, claim: Claim) -> None:
-        with _Heartbeat(
-            claim, self._analyses, self._prober, self._lease_seconds, lambda: self._stopping
-        ) as heartbeat:
-            result = self._result(claim, heartbeat.enter)
-        log.info(self._save(claim, result, heartbeat))
+    def work_on(self, analysis_id: str, *, again: bool) -> Outcome:
+        """Bring this analysis to its end, unless it is final or somebody else's. `again`: whoever
+        was told before is gone, as far as the broker can tell. Raises the database's error when it
+        is away for longer than PATIENCE_SECONDS."""
+        if self._stopping:
+            return Outcome.HANDED_BACK
+        claim = self._patiently(lambda: self._claim_this(analysis_id, again))
+        return Outcome.ENDED if claim is None else self._work_on(claim)
+
+    def _claim_this(self, analysis_id: str, again: bool) -> Claim | None:
+        def take(silent_since: datetime | None) -> Claim | None:
+            return self._analyses.claim_this(
+                analysis_id,
+                self._name,
+                lease_seconds=self._lease_seconds,
+                silent_since=silent_since,
+            )
+
+        claim = take(None)
+        held_until = self._analyses.lease(analysis_id) if claim is None and again else None
+        if held_until is None:
+            return claim
+        # A consumer that lost its connection, not its life, goes on: its heartbeat tells.
+        self._sleep(SILENT_BEATS * beat_seconds(self._lease_seconds))
+        return take(held_until)
+
+    def _work_on(self, claim: Claim) -> Outcome:
+        began = time.monotonic()
+        with structlog.contextvars.bound_contextvars(
+            analysis=claim.analysis.id,
+            attempt=claim.attempt,
+            request_id=claim.analysis.request_id,
+        ):
+            log.info("claimed", worker=self._name)
+            with _Heartbeat(
+                claim, self._analyses, self._prober, self._lease_seconds, lambda: self._stopping
+            ) as heartbeat:
+                result = self._result(claim, heartbeat.enter)
+            became = self._patiently(lambda: self._save(claim, result, heartbeat))
+            seconds = time.monotonic() - began
+            log.info(became, seconds=round(seconds, 3))
+        if claim.attempt > 1:
+            self._note("again", 0.0)
+        self._note(became, seconds)
         self._discard()
+        return Outcome.HANDED_BACK if became == Outcome.HANDED_BACK else Outcome.ENDED
+
+    def _patiently(self, ask: Callable[[], _T]) -> _T:
+        """What the database answers, once it does."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return ask()
+            except GraddxError:
+                raise
+            except Exception as error:
+                # Any driver's error; this room knows none of them.
+                if self._stopping or time.monotonic() >= until:
+                    raise
+                log.warning("the database did not answer", error=str(error).splitlines()[0])
+                self._sleep(AGAIN_SECONDS)
+
+    def _sleep(self, seconds: float) -> None:
+        """So long, or until told to stop."""
+        until = time.monotonic() + seconds
+        while not self._stopping and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, TICK_SECONDS))
 
     def _result(self, claim: Claim, on_stage: Callable[[Stage], None]) -> Report | Failure | None:
         """What came out; None: it was abandoned between two stages."""
@@ -127,8 +212,13 @@ class Worker:
         if heartbeat.lost:
             return "abandoned"
         if result is None or heartbeat.stopping:
-            return "handed back" if self._analyses.release(claim) else "too late"
+            return Outcome.HANDED_BACK if self._analyses.release(claim) else "too late"
         return f"failed: {result.code}" if self._analyses.fail(claim, result) else "too late"
+
+
+def beat_seconds(lease_seconds: float) -> float:
+    """Between two heartbeats."""
+    return min(BEAT_SECONDS, lease_seconds / 3)
 
 
 def _unforeseen() -> Failure:
@@ -187,7 +277,7 @@ class _Heartbeat:
                 self._prober.abort()
 
     def _due(self) -> bool:
-        pause = min(BEAT_SECONDS, self._lease_seconds / 3)
+        pause = beat_seconds(self._lease_seconds)
         return self._stage is not self._told or time.monotonic() - self._beaten >= pause
 
     def _beat(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from service.domain.layers.parametrization import PARAMETRIZATIONS
@@ -94,6 +95,11 @@ class Architecture:
     layers: tuple[LayerNode, ...]
     submitted: dict[str, Any] = field(default_factory=dict)
     """The spec exactly as submitted."""
+
+    @property
+    def size(self) -> int:
+        """Numbers in all parameters together."""
+        return sum(prod(sizes) for layer in self.layers for sizes in layer.parameters.values())
 
 
 def resolve(spec: Mapping[str, Any]) -> Architecture:

@@ -80,15 +80,19 @@ def sqlite_url(sqlite_schema: Path, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'graddx.sqlite3'}"
 
 
+def clean_postgresql(url: str) -> str:
+    """The same database, every table empty."""
+    with psycopg.connect(url) as connection:
+        connection.execute(f"TRUNCATE {', '.join(metadata.tables)}".encode())
+    return url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str:
     """An empty database, schema current; every test that uses it runs on both kinds."""
     if request.param == "sqlite":
         return str(request.getfixturevalue("sqlite_url"))
-    url = str(request.getfixturevalue("postgresql_schema"))
-    with psycopg.connect(url) as connection:
-        connection.execute(f"TRUNCATE {', '.join(metadata.tables)}".encode())
-    return url
+    return clean_postgresql(str(request.getfixturevalue("postgresql_schema")))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from service.domain.analysis import Analysis, Failure, Status
+from service.domain.analysis import Analysis, Failure, Queue, Status
 from service.domain.api_keys import ANYONE, LOCAL, Caller
 from service.domain.comparison import Comparison, compare
 from service.domain.errors import (
@@ -34,7 +34,7 @@ from service.domain.prescribed import patch_of, spec_of, weights_of
 from service.domain.recommendations import Recommendation
 from service.domain.report import Cost, Report
 from service.domain.request import AnalysisRequest
-from service.ports import LayerAt, LayerPage
+from service.ports import LayerAt, LayerPage, Tally, WorkerFacts, WorkerSeen
 from service.source import pytorch_source
 from service.use_cases import Artifact, Backlog, Filter, Page, Readiness, Submitted
 
@@ -123,6 +123,7 @@ class FakeEngine:
         self.callers: dict[str, Caller] = {}
         self.others: dict[str, FakeEngine] = {}
         self.once: dict[str, str] = {}
+        self.request_ids: list[str | None] = []
 
     def caller(self, token: str | None) -> Caller:
         if not self.callers:
@@ -134,14 +135,17 @@ class FakeEngine:
     def owned_by(self, owner: str) -> FakeEngine:
         return self if owner == LOCAL else self.others.setdefault(owner, FakeEngine())
 
-    def submit_once(self, request: AnalysisRequest, key: str) -> Submitted:
+    def submit_once(
+        self, request: AnalysisRequest, key: str, *, request_id: str | None = None
+    ) -> Submitted:
         if key in self.once:
             return Submitted(self.get(self.once[key]), True)
-        analysis = self.submit(request)
+        analysis = self.submit(request, request_id=request_id)
         self.once[key] = analysis.id
         return Submitted(analysis, False)
 
-    def submit(self, request: AnalysisRequest) -> Analysis:
+    def submit(self, request: AnalysisRequest, *, request_id: str | None = None) -> Analysis:
+        self.request_ids.append(request_id)
         if self.error is not None:
             raise self.error
         if request.model.artifact_id is not None:
@@ -267,8 +271,20 @@ class FakeEngine:
     def readiness(self) -> Readiness:
         return Readiness(self.ready, {"database": True, "workers": self.ready})
 
-    def backlog(self) -> Backlog:
-        return Backlog(3, datetime.now(UTC) - timedelta(seconds=60))
+    def backlog(self, queue: Queue) -> Backlog:
+        if queue is Queue.GPU:
+            return Backlog(0, None)
+        return Backlog(3, datetime.now(UTC) - timedelta(seconds=60), running=2)
+
+    def workers(self) -> tuple[WorkerSeen, ...]:
+        now = datetime.now(UTC)
+        tally = Tally({"succeeded": 5, "failed: probe_timeout": 1, "again": 2}, {"1": 6}, 4.5)
+        facts = WorkerFacts("host:1", (Queue.CPU,), "cpu", 4096)
+        gone = WorkerFacts("host:2", (Queue.CPU, Queue.GPU), "NVIDIA H100", 81559)
+        return (
+            WorkerSeen(facts, now, now, True, tally),
+            WorkerSeen(gone, now, now, False, Tally()),
+        )
 
 
 def _shown(analysis: Analysis, where: Filter) -> bool:

@@ -35,10 +35,31 @@ def test_metrics_count_requests_by_route_and_show_the_queue(client: TestClient) 
     client.get("/v1/analyses/a1")
     text = client.get("/metrics").text
     assert 'handler="/v1/analyses/{analysis_id}"' in text
-    assert "graddx_queue_depth 3.0" in text
-    oldest = re.search(r"graddx_queue_oldest_seconds ([\d.]+)", text)
+    assert 'graddx_queue_depth{queue="cpu"} 3.0' in text
+    assert 'graddx_queue_depth{queue="gpu"} 0.0' in text
+    assert 'graddx_in_flight{queue="cpu"} 2.0' in text
+    oldest = re.search(r'graddx_queue_oldest_seconds{queue="cpu"} ([\d.]+)', text)
     assert oldest is not None
     assert 60 <= float(oldest[1]) < 120
+
+
+def test_metrics_tell_what_workers_did(client: TestClient) -> None:
+    text = client.get("/metrics").text
+    assert 'graddx_worker_up{device="cpu",queues="cpu",worker="host:1"} 1.0' in text
+    assert 'graddx_worker_up{device="NVIDIA H100",queues="cpu gpu",worker="host:2"} 0.0' in text
+    assert 'graddx_worker_memory_mb{worker="host:1"} 4096.0' in text
+    assert 'graddx_attempts_total{code="",outcome="succeeded",worker="host:1"} 5.0' in text
+    failed = 'graddx_attempts_total{code="probe_timeout",outcome="failed",worker="host:1"} 1.0'
+    assert failed in text
+    assert 'graddx_reruns_total{worker="host:1"} 2.0' in text
+    assert 'graddx_probe_seconds_bucket{le="0.5",worker="host:1"} 0.0' in text
+    assert 'graddx_probe_seconds_bucket{le="+Inf",worker="host:1"} 6.0' in text
+    assert 'graddx_probe_seconds_sum{worker="host:1"} 4.5' in text
+
+
+def test_a_call_is_known_by_its_id_to_the_engine(client: TestClient, engine: FakeEngine) -> None:
+    answer = client.post("/v1/analyses", json=body())
+    assert engine.request_ids == [answer.headers["x-request-id"][:64]]
 
 
 def test_the_catalogue_is_the_registries(client: TestClient) -> None:

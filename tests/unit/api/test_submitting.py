@@ -363,12 +363,12 @@ def test_a_file_that_another_call_deleted_meanwhile_is_stored_again(
 ) -> None:
     submit, losses = engine.submit, 2
 
-    def lose(request: AnalysisRequest) -> Analysis:
+    def lose(request: AnalysisRequest, **rest: Any) -> Analysis:
         nonlocal losses
         if losses:
             losses -= 1
             engine.files.pop(request.model.artifact_id or "")
-        return submit(request)
+        return submit(request, **rest)
 
     monkeypatch.setattr(engine, "submit", lose)
     files: Any = {"model": ("net.pt", FILE), "data": ("x.npz", BATCH)}

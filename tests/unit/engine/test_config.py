@@ -71,10 +71,46 @@ def test_settings_are_frozen() -> None:
         Settings().port = 1
 
 
-def test_a_broker_is_not_yet_supported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GRADDX_BROKER_URL", "amqp://localhost")
-    with pytest.raises(ValidationError, match="not yet supported"):
+def test_a_broker_without_the_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ValidationError, match=r"pip install -r requirements-broker.txt"):
+        Settings(broker_url="amqp://localhost")
+
+
+def test_passwords_come_from_files_and_into_the_urls(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("DATABASE", "BROKER"):
+        secret = tmp_path / name.lower()
+        secret.write_text(f"{name}/ :@\n")
+        monkeypatch.setenv(f"GRADDX_{name}_PASSWORD_FILE", str(secret))
+    monkeypatch.setenv("GRADDX_DATABASE_URL", "postgresql://me@db:5432/graddx")
+    monkeypatch.setenv("GRADDX_BROKER_URL", "amqp://me:old@mq:5672/vhost")
+    settings = Settings()
+    assert settings.database_url == "postgresql://me:DATABASE%2F%20%3A%40@db:5432/graddx"
+    assert settings.broker_url == "amqp://me:BROKER%2F%20%3A%40@mq:5672/vhost"
+    assert "BROKER" not in repr(settings)
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == settings
+
+
+def test_a_setting_wins_over_its_file_and_a_missing_file_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "port").write_text("9001")
+    monkeypatch.setenv("GRADDX_PORT_FILE", str(tmp_path / "port"))
+    assert Settings().port == 9001
+    assert unknown_variables() == ()
+    monkeypatch.setenv("GRADDX_PORT", "9002")
+    assert Settings().port == 9002
+    monkeypatch.setenv("GRADDX_PORT_FILE", str(tmp_path / "nowhere"))
+    with pytest.raises(SystemExit, match=r"GRADDX_PORT_FILE: .*nowhere"):
         Settings()
+
+
+def test_queues_are_named_once_each() -> None:
+    assert Settings(queues="gpu, cpu,gpu").queues == "gpu,cpu"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.5", "::1", "localhost"])
@@ -98,6 +134,9 @@ def test_another_address_is_beyond_it_unless_that_is_meant(host: str) -> None:
         ("RATE_LIMIT", "many"),
         ("RATE_LIMIT", "0/minute"),
         ("RATE_LIMIT", "5 per day"),
+        ("BROKER_URL", "redis://localhost"),
+        ("BROKER_PREFIX", "a b"),
+        ("QUEUES", "tpu"),
     ],
 )
 def test_values_out_of_range_are_refused(
@@ -109,22 +148,22 @@ def test_values_out_of_range_are_refused(
 
 
 def test_unknown_variables_are_told_with_the_nearest_name() -> None:
-    Path(".env").write_text("GRADDX_QUEUE=3\nOTHER=1\n")
+    Path(".env").write_text("GRADDX_QUEUELIMIT=3\nOTHER=1\n")
     environment = {"GRADDX_PROBE_SECOND": "1", "GRADDX_PORT": "1", "HOME": "/"}
     assert unknown_variables(environment) == (
         "GRADDX_PROBE_SECOND is not a setting; did you mean GRADDX_PROBE_SECONDS?",
-        "GRADDX_QUEUE is not a setting; did you mean GRADDX_QUEUE_LIMIT?",
+        "GRADDX_QUEUELIMIT is not a setting; did you mean GRADDX_QUEUE_LIMIT?",
     )
 
 
 def test_wrong_settings_end_the_process_with_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GRADDX_BROKER_URL", "amqp://localhost")
+    monkeypatch.setenv("GRADDX_BROKER_URL", "redis://localhost")
     monkeypatch.setenv("GRADDX_PORT", "x")
     with pytest.raises(SystemExit) as caught:
         load()
     port, broker = str(caught.value).splitlines()
     assert port.startswith("GRADDX_PORT: Input should be a valid integer")
-    assert broker.startswith("GRADDX_BROKER_URL: a message broker is not yet supported")
+    assert broker.startswith("GRADDX_BROKER_URL: write amqp://")
     for name in ("GRADDX_BROKER_URL", "GRADDX_PORT"):
         monkeypatch.delenv(name)
     assert load() == Settings()

@@ -356,7 +356,7 @@ def test_a_full_queue_takes_no_more_until_one_is_claimed(house: House) -> None:
         house.use_cases.submit(_spec())
     with pytest.raises(QueueFull):
         house.use_cases.submit(_spec())
-    assert house.use_cases.backlog().waiting == QUEUE_LIMIT
+    assert house.use_cases.backlog(Queue.CPU).waiting == QUEUE_LIMIT
     house.analyses.claim("w1", lease_seconds=60)
     house.use_cases.submit(_spec())
 
