@@ -133,8 +133,7 @@ class SqlAnalyses:
     def head(self, analysis_id: str) -> Analysis:
         """The analysis without its report. Raises AnalysisNotFound."""
         with self._database.read() as connection:
-            row = self._row(connection, select(*_without_report, _position), analysis_id)
-        return mapping.analysis(row, None)
+            return self._head(connection, analysis_id)
 
     def status(self, analysis_id: str) -> Status:
         """Only the status. Raises AnalysisNotFound."""
@@ -200,8 +199,8 @@ class SqlAnalyses:
             with self._database.write() as connection:
                 now = self._clock.now()
                 claimed = lease_queue.claim_oldest(connection, worker, now, lease_seconds, queues)
-            if claimed is not None:
-                return Claim(self.get(claimed[0]), claimed[1])
+                if claimed is not None:
+                    return Claim(self._head(connection, claimed[0]), claimed[1])
         return None
 
     def claim_this(
@@ -219,7 +218,8 @@ class SqlAnalyses:
             attempt = lease_queue.claim_this(
                 connection, analysis_id, worker, now, lease_seconds, silent_since
             )
-        return None if attempt is None else Claim(self.get(analysis_id), attempt)
+            # In one transaction: a claim that was made but not read would be one to wait for.
+            return None if attempt is None else Claim(self._head(connection, analysis_id), attempt)
 
     def lease(self, analysis_id: str) -> datetime | None:
         """Until when somebody holds this analysis; None: nobody does."""
@@ -291,6 +291,10 @@ class SqlAnalyses:
 
     def _mine(self) -> tuple[ColumnElement[bool], ...]:
         return () if self._owner is None else (analyses.c.owner == self._owner,)
+
+    def _head(self, connection: Connection, analysis_id: str) -> Analysis:
+        row = self._row(connection, select(*_without_report, _position), analysis_id)
+        return mapping.analysis(row, None)
 
     def _row(self, connection: Connection, query: Select[Any], analysis_id: str) -> RowMapping:
         this = query.where(analyses.c.id == analysis_id, *self._mine())
