@@ -17,15 +17,15 @@ from uuid import uuid4
 import pytest
 from amqp.exceptions import NotFound
 
+from benchmarks.cuttable_proxy import CuttableProxy
 from service.dispatch.celery_app import dead_letters, declare, make_app, name_of
 from service.dispatch.publisher import BrokerDispatcher
 from service.domain.analysis import Analysis, Queue
 from service.storage.analyses import SqlAnalyses
-from tests.integration.cuttable_proxy import CuttableProxy
 from tests.integration.stored_examples import queued
 
 LOCAL_BROKER = "amqp://guest:guest@127.0.0.1:5672//"
-LEASE = 3.0
+LEASE = 4.0
 ROOT = Path(__file__).parents[2]
 
 
