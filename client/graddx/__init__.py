@@ -4,6 +4,7 @@ with Client("http://127.0.0.1:8000") as client:
     analysis = client.analyze(spec)
 """
 
+from graddx.async_client import AsyncClient
 from graddx.catalog import Catalog
 from graddx.client import Client
 from graddx.comparison import Comparison, HistoryPoint
@@ -64,6 +65,7 @@ __all__ = [
     "Artifact",
     "ArtifactNotFound",
     "ArtifactRejected",
+    "AsyncClient",
     "Busy",
     "Catalog",
     "Client",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 import msgspec
 
 from graddx.results import Progress
@@ -11,18 +9,22 @@ from graddx.results import Progress
 EVENT_STREAM = "text/event-stream"
 
 
-def read_events(lines: Iterable[str]) -> Iterator[Progress]:
-    """The `data` of each event; comments, and what is no progress, are passed over."""
-    data: list[str] = []
-    for line in lines:
+class EventReader:
+    """Fed line by line; comments, and what is no progress, are passed over."""
+
+    def __init__(self) -> None:
+        self._data: list[str] = []
+
+    def feed(self, line: str) -> Progress | None:
+        """The event that ends with this line, if one does."""
         name, _, value = line.partition(":")
         if name == "data":
-            data.append(value.removeprefix(" "))
-        elif not line and data:
-            progress = _progress("\n".join(data))
-            data.clear()
-            if progress is not None:
-                yield progress
+            self._data.append(value.removeprefix(" "))
+        elif not line and self._data:
+            data = "\n".join(self._data)
+            self._data.clear()
+            return _progress(data)
+        return None
 
 
 def _progress(data: str) -> Progress | None:

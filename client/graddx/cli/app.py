@@ -20,8 +20,10 @@ from graddx.cli.complaint import complain
 from graddx.cli.formats.summary import append_summary
 from graddx.cli.options import INPUT_FORM, read_baseline, read_labels, read_probe
 from graddx.cli.settings import find_settings, read_settings
-from graddx.client import API_KEY_VARIABLE, DEFAULT_URL, DEFAULT_WAIT, Client
+from graddx.client import Client
 from graddx.errors import GraddxError
+from graddx.operations.analyses import DEFAULT_WAIT
+from graddx.server import API_KEY_VARIABLE, DEFAULT_URL
 
 app = typer.Typer(
     name="graddx",

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -18,10 +18,10 @@ from graddx.cli.formats.github import github
 from graddx.cli.formats.gitlab import gitlab
 from graddx.cli.formats.place import told_path
 from graddx.cli.human import print_diagnosis, print_failure
-from graddx.cli.progress import doing, progress
+from graddx.cli.progress import doing, progress, sending
 from graddx.cli.settings import IgnoreRule
 from graddx.client import Client
-from graddx.errors import AnalysisFailed, AnalysisNotFound, GraddxError, InvalidInput
+from graddx.errors import AnalysisFailed, AnalysisNotFound, InvalidInput
 from graddx.results import Analysis
 
 Form = Literal["human", "json", "github", "gitlab", "sarif", "junit", "markdown", "html"]
@@ -59,28 +59,25 @@ class Check:
 def ask(client: Client, check: Check, stderr: Console) -> Analysis:
     """The final analysis, also one that failed. Raises GraddxError."""
     with progress(stderr) as say:
-        say(f"sending {check.model.name}")
-        submitted = client.submit(
-            check.model,
-            probe=check.probe or None,
-            data=check.data,
-            weights=check.weights,
-            labels=check.labels or None,
-            allowed_changes=check.allowed_changes,
-            ignore=[asdict(rule) for rule in check.ignore] or None,
-            fail_on=check.fail_on,
-            baseline=check.baseline,
-        )
-        watch = (lambda now: say(doing(now))) if stderr.is_terminal else None
+        name = check.model.name
+        say(f"sending {name}")
         try:
-            return client.wait(submitted.id, check.timeout, progress=watch)
+            return client.analyze(
+                check.model,
+                probe=check.probe or None,
+                data=check.data,
+                weights=check.weights,
+                labels=check.labels or None,
+                allowed_changes=check.allowed_changes,
+                ignore=[asdict(rule) for rule in check.ignore] or None,
+                fail_on=check.fail_on,
+                baseline=check.baseline,
+                wait=check.timeout,
+                progress=(lambda now: say(doing(now))) if stderr.is_terminal else None,
+                sent=lambda done, total: say(sending(name, done, total)),
+            )
         except AnalysisFailed as failed:
             return failed.analysis
-        except KeyboardInterrupt:
-            # Nobody will ask for it: the server is to spend no more time on it.
-            with suppress(GraddxError):
-                client.cancel(submitted.id)
-            raise
 
 
 def show(client: Client, analysis: Analysis, form: Form, out: TextIO, model: Path) -> None:

@@ -21,6 +21,11 @@ def progress(console: Console) -> Iterator[Callable[[str], None]]:
         yield lambda sentence: status.update(escape(sentence))
 
 
+def sending(name: str, done: int, total: int) -> str:
+    """How much of a file is sent."""
+    return f"sending {name} ({100 * done // max(total, 1)} %)"
+
+
 def doing(now: Progress) -> str:
     """What the server does with an analysis."""
     if now.status == "queued":

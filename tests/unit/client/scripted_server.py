@@ -59,6 +59,8 @@ class ScriptedServer:
     def __init__(self) -> None:
         self.replies: list[object] = []
         self.calls: list[Call] = []
+        self.gate: threading.Barrier | None = None
+        """Where given, calls are answered once so many have come."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
@@ -88,6 +90,8 @@ class ScriptedServer:
                 length = int(self.headers.get("Content-Length", 0))
                 body = self.rfile.read(length)
                 script.calls.append(Call(self.command, self.path, dict(self.headers), body))
+                if script.gate is not None:
+                    script.gate.wait()
                 reply = script.replies.pop(0) if len(script.replies) > 1 else script.replies[0]
                 self.close_connection = True
                 if not isinstance(reply, Reply):

@@ -392,7 +392,7 @@ def test_a_running_analysis_is_cancelled(server: ScriptedServer, client: Client)
 def test_a_deleted_analysis_is_gone_whatever_it_did(
     server: ScriptedServer, client: Client, replies: list[object], calls: int
 ) -> None:
-    server.replies = replies
+    server.replies = [*replies]
     client.delete("a1")
     assert [call.method for call in server.calls] == ["DELETE"] * calls
 
