@@ -1,277 +1,262 @@
 """Do prescriptions make sick networks train?  Judged by the oracle, beside rules of thumb.
 
-    python -m benchmarks.repair [--cases FILE …] [--sick N] [--jobs N] [--out docs/repair.md]
+    python -m benchmarks.repair [--own N] [--healthy N] [--jobs N] [--out docs/repair.md]
 
-Every sick case (or N of them, evenly spread) is repaired in several ways, and each repaired network
-is trained as the labels were (`tests/cases/oracle.py`): our prescription with every change allowed,
-with initializers alone, and with the activations fixed; He initialization everywhere; He, ReLU and
-batch normalization everywhere; and a random search that draws as many networks as we train, and
-keeps the one whose short training learns most. Our own detectors have no say in the result.
+The sick cases of the development set and N own ones, evenly spread over the families, are repaired
+by our prescription with every change allowed, and each repaired network is trained as the labels
+were (`tests/cases/oracle.py`). Some quick ones, evenly spread, are repaired in other ways, too: our
+prescription with initializers alone, and with the activations fixed; He initialization everywhere;
+He, ReLU and batch normalization everywhere; and a random search that draws as many networks as we
+train of one size, and keeps the one whose short training learns most. Our own detectors have no say
+in the result. Where our set has several changes, or there is none, every smaller set of what was
+advised is trained by the oracle too: is there a shorter cure?
+Healthy cases go through the pipeline as well: what is prescribed for one is trained.
+
+Each case and way is a line of `.repair/records.jsonl` when it is done; the command goes on from
+there.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
+import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from random import Random
-from statistics import mean
+from statistics import median
 from typing import Any
 
 import torch
 
-from benchmarks.accuracy import spread
-from benchmarks.families import CRITICAL
+from benchmarks.accuracy import OWN_CASES, family_of, spread
+from benchmarks.repair_page import (
+    FIXED,
+    HE,
+    INITIALIZERS,
+    OURS,
+    RANDOM,
+    RECIPE,
+    WAYS,
+    Record,
+    page,
+    table,
+)
+from benchmarks.rules_of_thumb import Spec, best_of, he, recipe
 from benchmarks.score import BUDGET_SECONDS, CASES, InProcessProber, oracle, unwatched
+from benchmarks.shortest import shorter_cure
+from service.domain.architecture import resolve
 from service.domain.expanded import expanded
-from service.domain.model_source import SpecSource, model_source
+from service.domain.model_source import model_source
 from service.domain.probe_plan import ProbePlan
 from service.domain.report import Report
 from service.domain.request import ALL_KINDS, AnalysisRequest, ModelRequest
 from service.pipeline import analyse
+from service.probing.loaders.spec import build
 from service.verification import MOST_TRIALS
 
-OWN_CASES = Path("tests/cases/own_cases.jsonl")
-PAGE = Path("docs/repair.md")
-Spec = dict[str, Any]
-OURS, INITIALIZERS, FIXED = "graddx", "graddx, initializers alone", "graddx, activations fixed"
-HE, RECIPE, RANDOM = "He alone", "He, ReLU, BatchNorm", "random search"
+Case = Mapping[str, Any]
+PAGE, RECORDS = Path("docs/repair.md"), Path(".repair/records.jsonl")
+PLAN = ProbePlan(budget_seconds=BUDGET_SECONDS, loss="cross_entropy")
+LONGEST_SECONDS = 25.0
+"""Processor time that labelling an own case took, beyond which it is passed over."""
 ALLOWED: Mapping[str, tuple[str, ...]] = {
     OURS: ALL_KINDS,
     INITIALIZERS: ("initializer",),
     FIXED: tuple(kind for kind in ALL_KINDS if kind != "activation"),
 }
-WEIGHTED = {"Linear": "out_features", "Conv1d": "out_channels", "Conv2d": "out_channels"}
-"""Layers that a rule of thumb speaks of, and the argument that counts their units."""
-NORMS = {"Linear": "BatchNorm1d", "Conv1d": "BatchNorm1d", "Conv2d": "BatchNorm2d"}
-SEQUENCE = 2
-"""Dimensions of one sample that is a sequence."""
-HE_CALL = {"name": "kaiming_normal_", "args": {"nonlinearity": "relu"}}
-DRAWN_INITS: tuple[dict[str, Any] | None, ...] = (
-    None,
-    HE_CALL,
-    {"name": "xavier_normal_", "args": {"gain": 1.0}},
-    {"name": "orthogonal_", "args": {"gain": 1.41421356}},
-)
-DRAWN_ACTIVATIONS = (None, "ReLU", "ELU", "SELU", "GELU", "Tanh")
-"""None: as it is."""
+RIVALS_SECONDS = 8.0
+"""The same, beyond which a case is not repaired in other ways: each costs as much as a label."""
+BATCH, PASSES = 64, 9
+"""Samples, and how often the bare pass is timed, before the analysis and after."""
 
 
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """One sick network, repaired in one way."""
+class Judged:
+    """What the oracle says of specs trained on one kind of data; each is trained once."""
 
-    case: str
-    how: str
-    offered: bool
-    trains: bool
-    """SGD or Adam."""
-    healthy: bool
-    """Both."""
-    changes: int
-    """Recommendations in the prescription; 0 for others."""
-    seconds: float
-    """Processor time of finding it, without the oracle's."""
+    def __init__(self, data: str, known: Mapping[str, str]) -> None:
+        self.data = data
+        self.labels = dict(known)
+        """By the spec's digest."""
+
+    def __call__(self, spec: Spec) -> str:
+        """healthy, mixed or sick."""
+        key = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
+        if key not in self.labels:
+            self.labels[key] = str(oracle().judge(spec, self.data, seeds=(0, 1, 2))["label"])
+        return self.labels[key]
 
 
-def repaired(job: tuple[Mapping[str, Any], str]) -> Repair:
-    """Find it, and have the oracle train it."""
+def recorded(case: Case, way: str, known: Mapping[str, str]) -> Record:
+    """One case repaired in one way; `known`: labels that the oracle has given already."""
     torch.set_num_threads(1)
-    case, how = job
+    label = Judged(case["data"], known)
+    record: Record = {"id": case["id"], "way": way, "case": case["label"], "what": case["what"]}
+    record["family"] = family_of(case)
+    if way in THUMBS:
+        began = time.process_time()
+        thumb = THUMBS[way](case)
+        record |= {"seconds": time.process_time() - began, "label": label(thumb), "changes": 0}
+    else:
+        times = list(_bare_passes(case["spec"]))
+        report, took = _timed_report(case["spec"], ALLOWED[way])
+        times += _bare_passes(case["spec"])
+        given = report.prescription
+        spec = given.patched_spec if given else None
+        record |= {
+            "seconds": took,
+            "bare_seconds": median(times),
+            "verdict": report.diagnosis.verdict.value,
+            "label": None if spec is None else label(spec),
+            "changes": 0 if given is None else len(given.recommendations),
+        }
+        if way == OURS and case["label"] == "sick":
+            record["shorter"] = shorter_cure(resolve(case["spec"]), report, label)
+    return {**record, "labels": label.labels}
+
+
+def _timed_report(spec: Spec, allowed: tuple[str, ...]) -> tuple[Report, float]:
     began = time.process_time()
-    spec, changes = WAYS[how](case, how)
-    took = time.process_time() - began
-    if spec is None:
-        return Repair(case["id"], how, False, False, False, 0, took)
-    judged = oracle().judge(spec, case["data"], seeds=(0, 1, 2))
-    trains, healthy = judged["label"] != "sick", judged["label"] == "healthy"
-    return Repair(case["id"], how, True, trains, healthy, changes, took)
+    report = prescribing(spec, allowed)
+    return report, time.process_time() - began
 
 
-def prescribed(case: Mapping[str, Any], how: str) -> tuple[Spec | None, int]:
-    """Our own; None where there is no prescription."""
-    prescription = report(case["spec"], ALLOWED[how]).prescription
-    if prescription is None or prescription.patched_spec is None:
-        return None, 0
-    return prescription.patched_spec, len(prescription.recommendations)
-
-
-def report(spec: Spec, allowed: tuple[str, ...]) -> Report:
-    """The pipeline's, in this process."""
+def prescribing(spec: Spec, allowed: tuple[str, ...]) -> Report:
+    """The pipeline's report, in this process."""
     model = ModelRequest("spec", spec=spec)
-    plan = ProbePlan(budget_seconds=BUDGET_SECONDS, loss="cross_entropy")
-    request = AnalysisRequest(model, plan, allowed_changes=allowed)
+    request = AnalysisRequest(model, PLAN, allowed_changes=allowed)
     return analyse(request, model_source(model, "spec"), InProcessProber(), unwatched)
 
 
-def he(case: Mapping[str, Any], _how: str) -> tuple[Spec | None, int]:
-    """kaiming_normal_ for every weight, zero biases."""
-    return changed(written_out(case["spec"]), HE_CALL, None, norm=False), 0
+def _bare_passes(spec: Spec) -> Iterator[float]:
+    """Processor seconds of one forward and backward of the network alone."""
+    architecture = resolve(spec)
+    model, x = build(architecture), torch.randn(BATCH, *architecture.inputs[0].shape)
+    y = torch.arange(BATCH) % 10
+    for number in range(PASSES + 1):
+        began = time.process_time()
+        torch.nn.functional.cross_entropy(model(x), y).backward()
+        if number:  # the first one warms up
+            yield time.process_time() - began
 
 
-def recipe(case: Mapping[str, Any], _how: str) -> tuple[Spec | None, int]:
-    """He, every activation a ReLU, batch normalization before it."""
-    return changed(written_out(case["spec"]), HE_CALL, "ReLU", norm=True), 0
+def _written_out(case: Case) -> Spec:
+    return expanded(resolve(case["spec"]))
 
 
-def random_search(case: Mapping[str, Any], _how: str) -> tuple[Spec | None, int]:
-    """The best of as many draws as we train, by the sum of both optimizers' best progress."""
-    r = Random(f"repair/{case['id']}")
-    drawn = [
-        changed(
-            written_out(case["spec"]),
-            r.choice(DRAWN_INITS),
-            r.choice(DRAWN_ACTIVATIONS),
-            norm=r.random() < 0.5,
-        )
-        for _ in range(MOST_TRIALS)
-    ]
-    return max(drawn, key=progress), 0
+def _random_search(case: Case) -> Spec:
+    """As many draws as we train sets of one size, by both optimizers' best progress."""
+    return best_of(_written_out(case), Random(f"repair/{case['id']}"), MOST_TRIALS, _progress)
 
 
-def progress(spec: Spec) -> float:
-    """What the short training of this network shows."""
+def _progress(spec: Spec) -> float:
     model = ModelRequest("spec", spec=spec)
-    plan = ProbePlan(budget_seconds=BUDGET_SECONDS, loss="cross_entropy")
-    with InProcessProber().open(model_source(model, "spec"), plan) as session:
+    with InProcessProber().open(model_source(model, "spec"), PLAN) as session:
         runs = session.trial().runs
     return sum(max(run.progress for run in runs if run.optimizer == o) for o in ("sgd", "adam"))
 
 
-def written_out(spec: Spec) -> Spec:
-    """Without groups, every size and input named."""
-    source = model_source(ModelRequest("spec", spec=spec), "spec")
-    assert isinstance(source, SpecSource)
-    return expanded(source.architecture)
-
-
-def changed(
-    spec: Spec, init: Mapping[str, Any] | None, activation: str | None, *, norm: bool
-) -> Spec:
-    """One rule for all layers; the last layer with weights gets no normalization."""
-    layers = copy.deepcopy(spec["layers"])
-    weighted = [layer for layer in layers if layer["type"] in WEIGHTED]
-    for layer in layers:
-        if activation is not None and layer["type"] in ACTIVATIONS:
-            layer["type"], layer["args"] = activation, {}
-        if init is not None and layer["type"] in WEIGHTED:
-            zero = {"bias": {"name": "zeros_"}} if layer["args"].get("bias", True) else {}
-            layer["init"] = {"weight": dict(init), **zero}
-    if norm:
-        sequence = len(spec["input"]["shape"]) == SEQUENCE
-        layers = list(normalized(layers, weighted[-1] if weighted else None, sequence=sequence))
-    return {"input": spec["input"], "layers": layers}
-
-
-def normalized(layers: Sequence[Spec], last: Spec | None, *, sequence: bool) -> Sequence[Spec]:
-    """Batch normalization after every layer with weights but the last, and not along a sequence;
-    other normalizations are taken out."""
-    kept: list[Spec] = []
-    renamed: dict[str, str] = {}
-    for layer in layers:
-        inputs = [renamed.get(name, name) for name in layer["inputs"]]
-        if layer["type"].startswith(("BatchNorm", "LayerNorm", "GroupNorm", "RMSNorm")):
-            renamed[layer["name"]] = inputs[0]
-            continue
-        kept.append({**layer, "inputs": inputs})
-        sequence = sequence and layer["type"] not in {"Flatten", "LastStep"}
-        if not sequence and layer["type"] in WEIGHTED and layer is not last:
-            units = layer["args"][WEIGHTED[layer["type"]]]
-            name = f"{layer['name']}_bn"
-            args = {"num_features": units}
-            kind = NORMS[layer["type"]]
-            kept.append({"name": name, "type": kind, "args": args, "inputs": [layer["name"]]})
-            renamed[layer["name"]] = name
-    return kept
-
-
-ACTIVATIONS = frozenset(CRITICAL) - {"Identity"}
-WAYS: Mapping[str, Callable[[Mapping[str, Any], str], tuple[Spec | None, int]]] = {
-    OURS: prescribed,
-    INITIALIZERS: prescribed,
-    FIXED: prescribed,
-    HE: he,
-    RECIPE: recipe,
-    RANDOM: random_search,
+THUMBS: Mapping[str, Callable[[Case], Spec]] = {
+    HE: lambda case: he(_written_out(case)),
+    RECIPE: lambda case: recipe(_written_out(case)),
+    RANDOM: _random_search,
 }
 
 
-def table(repairs: Sequence[Repair]) -> list[str]:
-    """One row per way."""
-    rows = [
-        "| repair | offered | not sick | healthy | changes | s |",
-        "|---|---|---|---|---|---|",
-    ]
-    for how in WAYS:
-        found = [one for one in repairs if one.how == how]
-        if not found:
-            continue
-        changes = [one.changes for one in found if one.changes]
-        rows.append(
-            f"| {how} | {sum(one.offered for one in found)}/{len(found)} "
-            f"| {mean(one.trains for one in found):.3f} | {mean(one.healthy for one in found):.3f} "
-            f"| {f'{mean(changes):.1f}' if changes else '–'} "
-            f"| {mean(one.seconds for one in found):.1f} |"
-        )
-    return rows
+def chosen_cases(own: int, healthy: int) -> list[dict[str, Any]]:
+    """Every sick one of the development cases and `own` of ours; `healthy` of each file."""
+    dev, ours = (_read(path) for path in (CASES, OWN_CASES))
+    quick = [case for case in ours if case["s"] <= LONGEST_SECONDS]
+    sick = [case for case in dev if case["label"] == "sick"]
+    sick += _stratified([case for case in quick if case["label"] == "sick"], own)
+    for cases in (dev, ours):
+        well = [case for case in cases if case["label"] == "healthy"]
+        sick += [well[index] for index in sorted(spread(len(well), healthy))]
+    return sick
 
 
-def page(repairs: Sequence[Repair], whats: Mapping[str, str], command: str) -> str:
-    """docs/repair.md."""
-    left = [one for one in repairs if one.how == OURS and not one.healthy]
-    return "\n".join(
-        [
-            "# Do prescriptions make networks train?",
-            "",
-            f"Written by `{command}`. Sick networks, repaired and then trained as the labels were "
-            "(`tests/cases/oracle.py`): not sick, SGD or Adam at some rate gets half-way or there; "
-            "healthy, both reach 90 % training accuracy in 400 steps. Seconds are processor time "
-            "of one thread for finding the repair.",
-            "",
-            *table(repairs),
-            "",
-            "## Not healthy after our prescription",
-            "",
-            *(
-                f"* `{one.case}` {whats[one.case]}: "
-                f"{'half-way' if one.trains else 'sick' if one.offered else 'none offered'}"
-                for one in left
-            ),
-            *([] if left else ["None."]),
-            "",
-        ]
-    )
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _stratified(cases: Sequence[dict[str, Any]], wanted: int) -> list[dict[str, Any]]:
+    """Family after family, each evenly spread, as many of each as there are or nearly the same."""
+    families: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for case in cases:
+        families[family_of(case)].append(case)
+    chosen: list[dict[str, Any]] = []
+    left = wanted
+    groups = sorted(families.values(), key=len)
+    for number, group in enumerate(groups):
+        share = min(len(group), left // (len(groups) - number))
+        left -= share
+        chosen += [group[index] for index in sorted(spread(len(group), share))]
+    return chosen
+
+
+class Records:
+    """What is done, by case and way; written down as it comes."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        self.path = path
+        self.found = {(one["id"], one["way"]): one for one in _read(path)}
+
+    def known(self, case: str) -> dict[str, str]:
+        """Labels that the oracle has given to repairs of this case."""
+        known: dict[str, str] = {}
+        for (name, _), record in self.found.items():
+            known |= record["labels"] if name == case else {}
+        return known
+
+    def fill(self, jobs: Sequence[tuple[Case, str]], workers: int) -> None:
+        """Do what is not done yet, in an order that leaves something of everything at any time."""
+        waiting = [job for job in jobs if (job[0]["id"], job[1]) not in self.found]
+        Random(0).shuffle(waiting)
+        with ProcessPoolExecutor(workers) as pool, self.path.open("a", encoding="utf-8") as file:
+            futures = [pool.submit(recorded, c, way, self.known(c["id"])) for c, way in waiting]
+            for future in as_completed(futures):
+                one = future.result()
+                self.found[one["id"], one["way"]] = one
+                file.write(json.dumps(one) + "\n")
+                file.flush()
 
 
 def main() -> None:
-    """Repair and train them all."""
+    """Repair and train them all, and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.repair", description=__doc__)
-    parser.add_argument("--cases", type=Path, nargs="+", default=[CASES, OWN_CASES])
-    parser.add_argument("--sick", type=int, default=10**6)
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--own", type=int, default=40)
+    parser.add_argument("--healthy", type=int, default=60, help="of each file")
+    parser.add_argument("--rivals", type=int, default=16, help="cases for the other ways")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--records", type=Path, default=RECORDS)
+    parser.add_argument("--page", action="store_true", help="from the records, nothing is run")
     parser.add_argument("--out", type=Path, default=PAGE)
     arguments = parser.parse_args()
-    sick = [
-        case
-        for path in arguments.cases
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if (case := json.loads(line))["label"] == "sick"
-    ]
-    chosen = [case for i, case in enumerate(sick) if i in spread(len(sick), arguments.sick)]
-    jobs = [(case, how) for case in chosen for how in arguments.ways]
-    with ProcessPoolExecutor(arguments.jobs) as pool:
-        repairs = list(pool.map(repaired, jobs))
-    command = "python -m benchmarks.repair"
-    command += f" --sick {arguments.sick}" if arguments.sick < len(sick) else ""
-    whats = {case["id"]: case["what"] for case in chosen}
-    arguments.out.write_text(page(repairs, whats, command), encoding="utf-8")
-    print("\n".join(table(repairs)))
+    cases = chosen_cases(arguments.own, arguments.healthy)
+    records = Records(arguments.records)
+    if not arguments.page:
+        _fill(records, cases, arguments)
+    ids = {case["id"] for case in cases}
+    found = [one for one in records.found.values() if one["id"] in ids]
+    drawn = sum(case["label"] == "sick" for case in cases)
+    arguments.out.write_text(page(found, drawn), encoding="utf-8")
+    print("\n".join(table(found)))
+
+
+def _fill(records: Records, cases: Sequence[Case], arguments: argparse.Namespace) -> None:
+    """Ours for all, then the other ways for some."""
+    sick = [case for case in cases if case["label"] == "sick"]
+    records.fill([(case, OURS) for case in cases], arguments.jobs)
+    others = [way for way in arguments.ways if way != OURS]
+    quick = [case for case in sick if case["s"] <= RIVALS_SECONDS]
+    some = [quick[index] for index in sorted(spread(len(quick), arguments.rivals))]
+    records.fill([(case, way) for case in some for way in others], arguments.jobs)
 
 
 if __name__ == "__main__":

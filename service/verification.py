@@ -24,8 +24,10 @@ TRAINED = frozenset({"learning_rate", "regularization"})
 SETTLING_STEPS = 2
 """Optimizer steps before a second look: the first moves a zero-initialised last layer or branch,
 the second lets the gradient through it (Zhang et al. 2019, Fixup; Goyal et al. 2017, §5.1)."""
-MOST_TRIALS = 3
+MOST_TRIALS = 4
 """Sets of changes of one size that are trained, at most: each costs a short training."""
+MOST_DOUBTFUL = 2
+"""Of these, sets that the statistics do not call healthy and that are trained before others."""
 LARGEST_SET = 3
 """Changes in one prescription, at most."""
 MOST_LOOKS = 24
@@ -294,32 +296,50 @@ class _Course:
 
 class _Search:
     """For the smallest set that brings the verdict to healthy; of one size those first whose
-    members help alone, of these the least invasive, and those that look healthy before those that
-    only may be."""
+    members help alone, of these the least invasive. A cure is sure when each optimizer learns at
+    the first rate it is tried at: of one that works at a high or low rate alone, fewer networks
+    train in the end, so another of the same size is looked for, and it is the answer if there is
+    none."""
 
     def __init__(self, bench: _Bench, trial: Trial | None, *, may_train: bool) -> None:
         self.bench = bench
         self.before = trial
         self.may_train = may_train
         self.left = MOST_TRIALS
+        self.doubtful = MOST_DOUBTFUL
         self.trained = 0
         self.looked = 0
 
     def run(self, offered: Sequence[Recommendation]) -> Cure | None:
         """None when there is none, or the bounds are reached before it is found."""
         for size in range(1, LARGEST_SET + 1):
-            doubtful = []
-            self.left = MOST_TRIALS
-            for chosen in _sets(offered, size):
-                verdict = self._verdict(chosen)
-                if verdict is Verdict.HEALTHY and (cure := self._proven(chosen)):
+            self.left, self.doubtful = MOST_TRIALS, MOST_DOUBTFUL
+            unsure: Cure | None = None
+            for chosen in self._promising(offered, size):
+                cure = self._proven(chosen)
+                if cure is not None and _sure(cure.after):
                     return cure
-                if verdict is Verdict.AT_RISK:
-                    doubtful.append(chosen)
-            for chosen in doubtful if self.may_train else ():
-                if cure := self._proven(chosen):
-                    return cure
+                unsure = unsure or cure
+            if unsure is not None:
+                return unsure
         return None
+
+    def _promising(
+        self, offered: Sequence[Recommendation], size: int
+    ) -> Iterator[tuple[Recommendation, ...]]:
+        """Sets that the statistics do not rule out, the most doubtful ones last."""
+        later = []
+        for chosen in _sets(offered, size):
+            verdict = self._verdict(chosen)
+            if verdict is Verdict.AT_RISK and self.may_train:
+                self.doubtful -= 1
+                if self.doubtful < 0:
+                    later.append(chosen)
+                    continue
+            elif verdict is not Verdict.HEALTHY:
+                continue
+            yield chosen
+        yield from later
 
     def tried(self) -> str:
         """What it took."""
@@ -350,6 +370,12 @@ class _Search:
         except ChangeRefused:
             pass
         return None
+
+
+def _sure(after: Trial | None) -> bool:
+    """Whether every optimizer learned at once; without training there is nothing to doubt."""
+    runs = after.runs if after else ()
+    return all(run.learned for run in runs) and len({run.optimizer for run in runs}) == len(runs)
 
 
 def _sets(offered: Sequence[Recommendation], size: int) -> list[tuple[Recommendation, ...]]:

@@ -31,8 +31,10 @@ class Session:
 
     facts = ModelFacts("spec", 1, 1, True, "2", "cpu")
 
-    def __init__(self, cures: Sequence[Kinds]) -> None:
+    def __init__(self, cures: Sequence[Kinds], late: Kinds = frozenset()) -> None:
         self.cures = cures
+        self.late = late
+        """Kinds with which it learns at the second rate only."""
         self.measured: list[Kinds] = []
         self.trained: list[Kinds] = []
 
@@ -48,7 +50,8 @@ class Session:
         self.trained.append(kinds)
         learned = any(cure <= kinds for cure in self.cures)
         run = TrialRun("sgd", 0.1, (2.3, 0.1), (1.0,), None, learned, float(learned))
-        return Trial("gaussian_classes", 100, (run,))
+        failed = TrialRun("sgd", 0.3, (2.3, 2.3), (1.0,), None, learned=False, progress=0.0)
+        return Trial("gaussian_classes", 100, (failed, run) if kinds & self.late else (run,))
 
     def export(self, changes: tuple[Mapping[str, Any], ...] = ()) -> bytes:
         raise NotImplementedError
@@ -163,6 +166,22 @@ def test_sets_of_what_helps_come_first() -> None:
     offered = advice("initializer", "normalization", "activation", "residual")
     found = verified(offered, cures=both, helps=frozenset({"activation", "residual"}))
     assert prescribed(found) == ["activation", "residual"]
+
+
+@pytest.mark.parametrize(
+    ("late", "expected"),
+    [
+        ({"initializer"}, ["normalization"]),
+        ({"initializer", "normalization", "residual"}, ["initializer"]),
+    ],
+)
+def test_a_cure_that_works_at_any_usual_rate_is_preferred(
+    late: set[str], expected: list[str]
+) -> None:
+    cures = [frozenset({"initializer"}), frozenset({"normalization"})]
+    session = Session(cures, frozenset(late))
+    offered = advice("initializer", "normalization", "residual")
+    assert prescribed(verified(offered, cures=cures, session=session)) == expected
 
 
 def test_the_search_is_bounded() -> None:
