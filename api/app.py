@@ -26,6 +26,7 @@ from api.routes import (
     docs,
     events,
     formats,
+    front,
     health,
     history,
     prescription,
@@ -45,6 +46,7 @@ ROUTES = (
     artifacts,
     catalog,
     health,
+    front,
     docs,
 )
 """In the order of /docs."""
@@ -82,6 +84,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     for routes in ROUTES:
         app.include_router(routes.router)
     docs.mount_assets(app)
+    front.mount_assets(app)
     error_handlers.install(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, limit=settings.max_upload_mb << 20)

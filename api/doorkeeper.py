@@ -8,8 +8,11 @@ files the call reaches is left in the request's state (`api.dependencies`).
 
 from __future__ import annotations
 
+import re
+
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.error_handlers import Forbidden, RateLimited, of_error, respond
@@ -21,8 +24,11 @@ from service.use_cases import Engine
 
 OPEN = ("/", "/livez", "/readyz", "/docs", "/openapi.json")
 """Paths that anyone may read: nothing of any owner is there."""
-OPEN_BELOW = "/docs/"
+OPEN_BELOW = ("/docs/", "/assets/", "/examples/")
 """The same with everything below."""
+FRONT = "/"
+"""Where a person is asked for a key."""
+_REPORT = re.compile(r"/v1/analyses/[A-Za-z0-9_-]{1,64}/report")
 CHALLENGE = 'Bearer realm="graddx"'
 LOOKING = ("GET", "HEAD")
 
@@ -57,6 +63,10 @@ class Doorkeeper:
             )
         elif caller is not None and (wanted := needed(scope)) not in caller.scopes:
             refusal = Forbidden(f"this API key has not the scope {wanted}")
+        if isinstance(refusal, Unauthorized) and _is_a_person_who_reads(scope):
+            # An address in a mail or a merge request: the front page asks for the key and goes on.
+            await RedirectResponse(f"{FRONT}#{scope['path']}", 303)(scope, receive, send)
+            return
         if refusal is not None:
             await _refuse(refusal, standing)(scope, receive, send)
             return
@@ -74,6 +84,12 @@ def needed(scope: Scope) -> api_keys.Scope:
     if scope["path"] == "/metrics":
         return api_keys.Scope.METRICS
     return api_keys.Scope.READ if scope["method"] in LOOKING else api_keys.Scope.WRITE
+
+
+def _is_a_person_who_reads(scope: Scope) -> bool:
+    """A browser that opens the address of a report; what a page's script asks for is no page."""
+    opens = Headers(scope=scope).get("sec-fetch-mode") == "navigate"
+    return opens and scope["method"] == "GET" and _REPORT.fullmatch(scope["path"]) is not None
 
 
 def _token(scope: Scope) -> str | None:

@@ -241,8 +241,11 @@ def _without_files(part: bytes | str, form: FormData) -> AnalysisRequest:
 
 
 def _file(form: FormData, name: str) -> UploadFile | None:
+    """None also for what a browser sends of a field in which no file was chosen."""
     part = form.get(name)
-    return part if isinstance(part, UploadFile) else None
+    if not isinstance(part, UploadFile) or not (part.filename or part.size):
+        return None
+    return part
 
 
 async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:

@@ -20,6 +20,7 @@ FACTORS = ((8.0, (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)), (200.0, (1
 ticks."""
 FONT = "Arial, 'Liberation Sans', Helvetica, sans-serif"
 """Of one width on every machine: where a legend's words end is decided when it is drawn."""
+GAPS = "break-paths-filter-domains"
 LEGEND = {
     "title": None,
     "orient": "top",
@@ -155,8 +156,8 @@ def specification(chart: Chart, palette: Palette) -> dict[str, Any]:
     dashed = {one.name for one in chart.series if one.dashed}
     dots = len(places) <= 2 * NAMED_STEPS
     for of, dotted in ((dashed, False), ({one.name for one in chart.series} - dashed, dots)):
-        points = [one for one in chart.drawn if one.series in of]
-        if points:
+        points = [one for one in chart.points if one.series in of]
+        if any(chart.drawable(one.value) for one in points):
             layers.append(_lines(chart, points, along, named, palette, dotted=dotted))
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
@@ -173,7 +174,7 @@ def _rows(chart: Chart, points: Sequence[Point], named: bool) -> dict[str, Any]:
             {
                 "at": f"{one.at} {chart.labels.get(one.at, '')}" if named else one.at,
                 "series": one.series,
-                "value": one.value,
+                "value": one.value if chart.drawable(one.value) else None,
                 "low": one.low,
                 "high": one.high,
             }
@@ -265,7 +266,8 @@ def _lines(
     point = {"filled": True, "size": 34} if dotted else False
     return {
         "data": _rows(chart, points, named),
-        "mark": {"type": "line", "strokeWidth": 2, "point": point},
+        # A line is broken where there is nothing to show.
+        "mark": {"type": "line", "strokeWidth": 2, "point": point, "invalid": GAPS},
         "encoding": {
             "x": along,
             "y": _upward(chart, "value"),

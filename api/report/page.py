@@ -22,12 +22,17 @@ from api.report.charts import charts
 from api.report.drawing import Drawer
 from service.domain.analysis import Analysis
 from service.domain.findings import Verdict
+from service.domain.layer_statistics import OF_LAYERS
 from service.domain.measurements import LayerMeasurements
 from service.domain.recommendations import LayerAfter, Recommendation
 from service.domain.report import Report
 
 STATIC = Path(__file__).parent.parent / "static"
 TEMPLATES = Path(__file__).parent / "templates"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FIRST_EXAMPLE = "vanishing_sigmoid_mlp.json"
+"""What stands in the form before anything is chosen."""
+FIRST_STATISTICS = ("gradient.gain", "gradient.norm", "activation.rms")
 MOST_ROWS = 200
 """Rows of the layer table; of more layers the first and the last half of these. All are in CSV."""
 SENTENCES = {
@@ -62,24 +67,17 @@ class Row:
 async def report_page(analysis: Analysis, drawer: Drawer) -> str:
     """Of an analysis in any state."""
     report = analysis.report
-    made = charts(report) if report else ()
-    pictures = await drawer.draw([specification(one, PAGE) for one in made], "svg")
-    drawings = [
-        # Vega writes what stands in the data as text, escaped; nothing else of the model is in it.
-        Drawing(chart, Markup(picture.decode()) if picture else None)
-        for chart, picture in zip(made, pictures, strict=True)
-    ]
     if not analysis.status.final:
-        return _written("waiting.html", analysis=analysis)
+        return written("waiting.html", analysis=analysis)
     if report is None:
-        return _written("failed.html", analysis=analysis, failure=failure_of(analysis))
-    return _written(
+        return written("failed.html", analysis=analysis, failure=failure_of(analysis))
+    return written(
         "report.html",
         analysis=analysis,
         report=report,
         sentence=SENTENCES[report.diagnosis.verdict],
         cure=_cure(report),
-        drawings=drawings,
+        drawings=await drawings(charts(report), drawer),
         rows=_rows(report),
         left_out=max(0, len(report.layers) - MOST_ROWS),
         has_after=bool(report.prescription and report.prescription.layers_after),
@@ -100,7 +98,36 @@ def _policy_inside() -> str:
     )
 
 
-def _written(template: str, **values: Any) -> str:
+def front_policy() -> str:
+    """Content-Security-Policy of the front page: scripts and styles of this server alone. The
+    report that it shows in its own place brings the same style."""
+    style = _digest(_asset("graddx.css"))
+    return (
+        f"default-src 'none'; script-src 'self'; style-src 'self' 'sha256-{style}'; img-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+
+
+@cache
+def front_page() -> str:
+    """What this is, and a form to ask with."""
+    groups = {"Start here": EXAMPLES, "Known cases": EXAMPLES / "seed_cases"}
+    return written(
+        "front.html",
+        first=(EXAMPLES / FIRST_EXAMPLE).read_text(encoding="utf-8"),
+        examples={group: _requests_in(folder) for group, folder in groups.items()},
+        statistics=(*FIRST_STATISTICS, *(one for one in OF_LAYERS if one not in FIRST_STATISTICS)),
+    )
+
+
+def _requests_in(folder: Path) -> list[str]:
+    """Names below the folder of examples, without ending; those that need a file are not whole."""
+    whole = (one for one in sorted(folder.glob("*.json")) if "model" in json.loads(one.read_text()))
+    return [str(one.relative_to(EXAMPLES).with_suffix("")) for one in whole]
+
+
+def written(template: str, **values: Any) -> str:
+    """A page of this room."""
     return (
         _environment()
         .get_template(template)
@@ -112,6 +139,16 @@ def _written(template: str, **values: Any) -> str:
             **values,
         )
     )
+
+
+async def drawings(made: Sequence[Chart], drawer: Drawer) -> list[Drawing]:
+    """With the colours of the page."""
+    pictures = await drawer.draw([specification(one, PAGE) for one in made], "svg")
+    return [
+        # Vega writes what stands in the data as text, escaped; nothing else of the model is in it.
+        Drawing(chart, Markup(picture.decode()) if picture else None)
+        for chart, picture in zip(made, pictures, strict=True)
+    ]
 
 
 def _cure(report: Report) -> tuple[Recommendation, ...]:

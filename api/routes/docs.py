@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 router = APIRouter(include_in_schema=False)
@@ -26,12 +26,6 @@ def mount_assets(app: FastAPI) -> None:
     """Swagger UI's script and style sheet, out of the package fastapi-offline."""
     folder = files("fastapi_offline") / "static"
     app.mount(ASSETS, StaticFiles(directory=str(folder)), name="docs_assets")
-
-
-@router.get("/")
-def root() -> Response:
-    """People who open the address land on the documentation."""
-    return RedirectResponse("/docs")
 
 
 @router.get("/docs")

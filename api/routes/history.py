@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
 
-from api.dependencies import EngineDep
+from api.dependencies import DrawerDep, EngineDep
 from api.error_handlers import InvalidParameter
 from api.labels import read_labels
-from api.negotiation import JSON, negotiate
+from api.negotiation import HTML, JSON, negotiate
 from api.openapi import problems
+from api.report.page import policy
+from api.report.trend import trend_page
 from api.schemas.queries import HistoryQuery
 from api.schemas.responses import HistoryOut, HistoryPointOut
 from service.domain.layer_statistics import OF_LAYERS, OF_PARAMETERS, is_statistic, value_of
@@ -43,7 +46,7 @@ _EXAMPLE = {
     responses={
         200: {
             "model": HistoryOut,
-            "content": {JSON: {"example": _EXAMPLE}},
+            "content": {JSON: {"example": _EXAMPLE}, HTML: {"schema": {"type": "string"}}},
             "headers": {
                 "Link": {"schema": {"type": "string"}, "description": "rel=next: the next page."}
             },
@@ -51,20 +54,31 @@ _EXAMPLE = {
         **problems("invalid_request", "not_acceptable"),
     },
 )
-def read_layer_history(
-    request: Request, query: Annotated[HistoryQuery, Query()], engine: EngineDep
+async def read_layer_history(
+    request: Request,
+    query: Annotated[HistoryQuery, Query()],
+    engine: EngineDep,
+    drawer: DrawerDep,
 ) -> Response:
     """How one statistic of one layer moved over the analyses that succeeded, newest first:
-    `?label=branch:main&layer=fc1&statistic=gradient.gain`."""
-    negotiate(request, JSON)
+    `?label=branch:main&layer=fc1&statistic=gradient.gain`; with `Accept: text/html` as a page with
+    a chart, oldest first."""
+    media_type = negotiate(request, JSON, HTML)
     if not is_statistic(query.statistic):
         raise InvalidParameter("statistic", _known())
     labels = read_labels(query.label) or {}
-    page = engine.history(query.layer, labels, limit=query.limit, cursor=query.cursor)
+    page = await run_in_threadpool(
+        engine.history, query.layer, labels, limit=query.limit, cursor=query.cursor
+    )
+    history = _history(query, page)
     following = request.url.include_query_params(cursor=page.next_cursor)
-    link = {"Link": f'<{following}>; rel="next"'} if page.next_cursor else {}
-    body = _history(query, page).model_dump_json()
-    return Response(body, media_type=JSON, headers=link)
+    headers = {"Vary": "Accept"}
+    headers |= {"Link": f'<{following}>; rel="next"'} if page.next_cursor else {}
+    if media_type == HTML:
+        headers["Content-Security-Policy"] = policy()
+        body = await trend_page(history, labels, drawer)
+        return Response(body, media_type=HTML, headers=headers)
+    return Response(history.model_dump_json(), media_type=JSON, headers=headers)
 
 
 def _history(query: HistoryQuery, page: LayerPage) -> HistoryOut:

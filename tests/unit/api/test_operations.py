@@ -96,10 +96,6 @@ def test_the_policy_of_docs_allows_its_own_script_alone(client: TestClient) -> N
     assert f"script-src 'self' 'sha256-{digest}';" in policy
 
 
-def test_the_address_alone_leads_to_the_docs(client: TestClient) -> None:
-    assert client.get("/", follow_redirects=False).headers["location"] == "/docs"
-
-
 @pytest.mark.parametrize("module", ["api.__main__", "service.bootstrap"])
 def test_the_front_door_loads_nothing_heavy(module: str) -> None:
     code = (

@@ -152,6 +152,7 @@ def drawn(spec: dict[str, Any]) -> set[tuple[str, str, float]]:
         for part in spec["layer"]
         if part["mark"]["type"] == "line"
         for row in part["data"]["values"]
+        if row["value"] is not None
     }
 
 
