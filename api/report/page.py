@@ -103,8 +103,9 @@ def front_policy() -> str:
     report that it shows in its own place brings the same style."""
     style = _digest(_asset("graddx.css"))
     return (
-        f"default-src 'none'; script-src 'self'; style-src 'self' 'sha256-{style}'; img-src 'self'; "
-        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; script-src 'self'; style-src 'self' 'sha256-{style}'; "
+        "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
     )
 
 
