@@ -1,5 +1,5 @@
-"""An analysis for people: the verdict in a sentence, what was found and why, what to do, and last
-the code to paste."""
+"""An analysis for people: the verdict in a sentence, the gradient over depth, what was found and
+why, what to do, and last the code to paste."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from graddx.cli.flow import flow_lines
 from graddx.errors import AnalysisFailed
 from graddx.results import Analysis, Diagnosis, Effect, Finding, Prescription, Recommendation
 
@@ -19,6 +20,11 @@ VERDICT_STYLE = {"healthy": "bold green", "at_risk": "bold yellow", "unhealthy":
 SEVERITY_STYLE = {"error": "red", "warning": "yellow"}
 MOST_LAYERS = 6
 """Names told of a list of layers; of longer lists the first, the last and how many."""
+
+FLOW_WIDTH = 60
+"""Columns of the gradient flow, at most."""
+LABEL_WIDTH = 36
+"""Columns that its labels take."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """What could move a terminal's cursor or change its colours: names come from other people's
@@ -29,6 +35,7 @@ def print_diagnosis(console: Console, name: str, analysis: Analysis, address: st
     """A succeeded analysis."""
     diagnosis = analysis.diagnosis or Diagnosis(analysis.verdict or "unknown")
     _print_verdict(console, name, analysis, diagnosis, address)
+    _print_flow(console, diagnosis)
     for title, parts in (
         ("Findings", [_finding(one) for one in diagnosis.findings]),
         ("Ignored", [_ignored(one) for one in diagnosis.suppressed]),
@@ -70,6 +77,23 @@ def _print_verdict(
     sure = "" if diagnosis.confidence is None else f" Confidence {diagnosis.confidence:.2g}."
     console.print(_text(f"{name} {passes}: {_counted(diagnosis)}.{sure}"))
     _print_exactly(console, address, "dim")
+
+
+def _print_flow(console: Console, diagnosis: Diagnosis) -> None:
+    """Where the gradient is lost, in one line; a second one tells what the prescription does."""
+    plain = not console.encoding.startswith("utf")
+    lines = flow_lines(diagnosis, max(1, min(FLOW_WIDTH, console.width - LABEL_WIDTH)), plain=plain)
+    if not lines:
+        return
+    console.print()
+    console.print(Text("Gradient over depth, last layer = 1, logarithmic", "bold"))
+    console.print()
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for style in ("dim", "", "dim"):
+        table.add_column(no_wrap=True, style=style)
+    for line, style in zip(lines, ("yellow", "green"), strict=False):
+        table.add_row(line.label, Text(line.bars, style), line.ends)
+    console.print(Padding(table, (0, 0, 0, 2)))
 
 
 def _counted(diagnosis: Diagnosis) -> str:

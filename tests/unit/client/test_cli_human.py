@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from graddx.cli.flow import flow_lines
 from graddx.cli.human import print_diagnosis, print_failure, told_layers
 from graddx.errors import AnalysisFailed
 from graddx.results import (
@@ -16,9 +18,11 @@ from graddx.results import (
     Effect,
     Failure,
     Finding,
+    LayerAfter,
     Prescription,
     Recommendation,
 )
+from graddx.statistics import Gradient, Layer
 
 ADDRESS = "http://graddx.example.org/v1/analyses/01a1f918-0d07-783d-9f57-1233e168effe"
 LAYERS = tuple(f"encoder.layers.{index}.linear" for index in range(40))
@@ -76,6 +80,67 @@ def test_the_verdict_comes_first() -> None:
     assert first == "UNHEALTHY  Gradients vanish over 40 layers."
     assert second == "net.pt does not pass: 1 error, 1 warning. Confidence 0.99."
     assert third == ADDRESS
+
+
+def layers(*norms: float | None) -> tuple[Layer, ...]:
+    return tuple(
+        Layer(index, f"fc{index}", gradient=Gradient(norm=norm)) for index, norm in enumerate(norms)
+    )
+
+
+def cured(*norms: float | None) -> Prescription:
+    after = tuple(LayerAfter(f"fc{index}", norm) for index, norm in enumerate(norms))
+    return Prescription(("r1",), "healthy", layers_after=after)
+
+
+def flow(diagnosis: Diagnosis, width: int = 60, *, plain: bool = False) -> list[str]:
+    return [f"{one.bars} {one.ends}" for one in flow_lines(diagnosis, width, plain=plain)]
+
+
+def test_the_whole_of_it_looks_like_this() -> None:
+    norms = tuple(10.0 ** -(2 * (19 - index)) for index in range(20))
+    diagnosis = replace(SICK, layers=layers(*norms), prescription=cured(*[2.0] * 20))
+    text = shown(replace(ANALYSIS, diagnosis=diagnosis))
+    told = [line.rstrip() for line in text.splitlines()]
+    assert told == (Path(__file__).parent / "human.txt").read_text(encoding="utf-8").splitlines()
+
+
+def test_the_flow_is_relative_to_the_last_layer_and_on_one_scale() -> None:
+    sick = Diagnosis("unhealthy", layers=layers(1e-7, 1e-3, 10), prescription=cured(5, 5, 5))
+    assert flow(sick) == ["▁▁▁▅▅▅███ 1e-08 … 1", "█████████ 1 … 1"]
+    assert flow(sick, plain=True) == ["___===### 1e-08 … 1", "######### 1 … 1"]
+
+
+def test_what_is_nothing_is_no_small_block() -> None:
+    assert flow(Diagnosis("unhealthy", layers=layers(0.0, None, 1e-9, 1.0)), 4) == ["··▁█ 0 … 1"]
+
+
+def test_many_layers_share_columns_and_no_gap_is_lost() -> None:
+    norms = [1.0] * 1000
+    norms[500] = 1e-12
+    (bars, *_) = flow(Diagnosis("unhealthy", layers=layers(*norms)), 40)[0].split(" ")
+    assert (len(bars), bars.count("▁"), bars[20]) == (40, 1, "▁")
+
+
+def test_a_flat_flow_looks_flat() -> None:
+    (line,) = flow(Diagnosis("healthy", layers=layers(0.9, 1.1, 1.0, 1.0)), 4)
+    assert set(line.split(" ")[0]) <= {"▇", "█"}
+
+
+@pytest.mark.parametrize("norms", [(), (1.0,), (0.0, 0.0), (None, None)])
+def test_without_a_flow_nothing_is_drawn(norms: tuple[float | None, ...]) -> None:
+    diagnosis = Diagnosis("unhealthy", summary="It.", layers=layers(*norms))
+    assert flow(diagnosis) == []
+    assert "over depth" not in shown(replace(ANALYSIS, diagnosis=diagnosis))
+
+
+def test_a_terminal_without_unicode_gets_none() -> None:
+    raw = io.BytesIO()
+    console = Console(file=io.TextIOWrapper(raw, encoding="ascii", errors="replace"), width=80)
+    diagnosis = Diagnosis("unhealthy", summary="It.", layers=layers(1e-3, 1.0))
+    print_diagnosis(console, "net.pt", replace(ANALYSIS, diagnosis=diagnosis, notes=()), ADDRESS)
+    console.file.flush()
+    assert b"___###" in raw.getvalue()
 
 
 def test_everything_is_told_in_order() -> None:
