@@ -138,9 +138,8 @@ def _ended(log: str) -> Counter[tuple[str, str]]:
     """How often the workers said that they stored a result, by analysis and outcome."""
     ended: Counter[tuple[str, str]] = Counter()
     for line in log.splitlines():
-        start = line.find("{")
         with suppress(ValueError, KeyError):
-            said = json.loads(line[start:])
+            said = json.loads(line[line.index("{") :])
             if "seconds" in said:
                 ended[said["analysis"], said["event"]] += 1
     return ended

@@ -33,6 +33,7 @@ from service.storage.api_keys import SqlApiKeys
 from service.storage.artifact_store import FileArtifacts
 from service.storage.clock import DatabaseClock
 from service.storage.input_guess import guess_inputs
+from service.storage.pruning import prune_analyses, prune_layers
 from service.storage.session import Database
 from service.storage.tables import MADE
 from service.storage.tensor_headers import read_headers
@@ -149,6 +150,21 @@ def consume(settings: Settings) -> int:
         partial(worker, settings),
         Outcome.HANDED_BACK,
     )
+
+
+def prune(settings: Settings, days: float, *, layers_only: bool) -> int:
+    """Delete final analyses that were asked for more than so many days ago, or only their per-layer
+    statistics, and the files that nobody needs any more; returns how many analyses."""
+    database = Database(settings.database_url)
+    try:
+        before = DatabaseClock(database).now() - timedelta(days=days)
+        if layers_only:
+            return prune_layers(database, before)
+        pruned = prune_analyses(database, before)
+        _artifacts(settings, database).discard()
+        return pruned
+    finally:
+        database.close()
 
 
 def _queues(settings: Settings) -> tuple[Queue, ...]:

@@ -70,6 +70,7 @@ def make_app(broker_url: str, prefix: str, *, publishing: bool = False) -> Celer
         task_ignore_result=True,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
         task_serializer="json",
         accept_content=["json"],
     )

@@ -58,6 +58,8 @@ def consume(
         child.analyse(task.request, analysis_id)
 
     app.task(analyse, name=TASK, bind=True, ignore_result=True)
+    # Whoever listens to this one sets the logs up, and Celery leaves them alone.
+    signals.setup_logging.connect(_leave_logs, weak=False)
     signals.worker_process_init.connect(child.start, weak=False)
     signals.worker_process_shutdown.connect(child.end, weak=False)
     consumer = app.Worker(
@@ -68,6 +70,7 @@ def consume(
         without_gossip=True,
         without_mingle=True,
         loglevel="WARNING",
+        quiet=True,
     )
 
     def declare_all(**_: Any) -> None:
@@ -88,6 +91,10 @@ def consume(
     log.info("taking from the broker", queues=[queue.value for queue in queues], worker=name)
     consumer.start()
     return int(consumer.exitcode or 0)
+
+
+def _leave_logs(**_: Any) -> None:
+    return None
 
 
 def _once(first: Callable[..., None]) -> Callable[..., None]:

@@ -47,13 +47,13 @@ class EmbeddedDispatcher:
         self._command = command
         self._count = count
         self._wakeups = Wakeups()
-        self._slots: list[_Slot] = []
+        self._slots: list[Slot] = []
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watch-workers", daemon=True)
 
     def start(self) -> None:
         """Start the workers and watch over them."""
-        self._slots = [_Slot(self._start_one) for _ in range(self._count)]
+        self._slots = [Slot(self._start_one) for _ in range(self._count)]
         self._watcher.start()
 
     def dispatch(self, analysis_id: str, queue: Queue) -> None:  # noqa: ARG002
@@ -94,7 +94,7 @@ class EmbeddedDispatcher:
         )
 
 
-class _Slot:
+class Slot:
     """One worker and its successors."""
 
     def __init__(self, start: Start) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from compose_spec import PyCompose
 
 from service.config import PREFIX, Settings
 
@@ -18,7 +19,7 @@ DOCKERFILES = {path.suffix[1:]: path for path in sorted((ROOT / "docker").glob("
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
 KNOWN = {PREFIX + name.upper() for name in Settings.model_fields}
-OURS = ("migrate", "api", "worker")
+OURS = ("migrate", "api", "worker-cpu", "worker-gpu")
 """Services that run this code."""
 
 
@@ -123,40 +124,73 @@ def test_the_api_tells_that_it_lives() -> None:
 
 
 class TestCompose:
-    def test_services_are_the_parts_of_the_server(self, compose: dict[str, Any]) -> None:
-        assert {*compose["services"]} == {*OURS, "postgres", "rabbitmq"}
+    def test_it_is_a_compose_file(self, compose: dict[str, Any]) -> None:
+        parts = {name: part for name, part in compose.items() if not name.startswith("x-")}
+        parsed = PyCompose.from_yaml(yaml.safe_dump(parts))
+        assert {*parsed.service_names()} == {*OURS, "postgres", "rabbitmq"}
+        parts["services"]["api"]["mem_limitt"] = "1g"
+        with pytest.raises(ValueError, match="mem_limitt"):
+            PyCompose.from_yaml(yaml.safe_dump(parts))
+        del parts["services"]["api"]["mem_limitt"]
 
     @pytest.mark.parametrize("name", OURS)
     def test_settings_are_accepted(
         self, name: str, compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         given = settled(compose["services"][name])
-        assert {*given} <= KNOWN
+        assert {variable.removesuffix("_FILE") for variable in given} <= KNOWN
         monkeypatch.chdir(tmp_path)  # no .env of ours
         for variable, value in given.items():
+            if variable.endswith("_FILE"):
+                secret = Path(value).name
+                assert value == f"/run/secrets/{secret}"
+                assert secret in compose["services"][name]["secrets"]
+                (tmp_path / secret).write_text(f"{secret}-password\n")
+                value = str(tmp_path / secret)  # noqa: PLW2901
             monkeypatch.setenv(variable, value)
         settings = Settings()
-        assert settings.database_url == "postgresql://graddx:abc@postgres:5432/graddx"
+        assert settings.database_url == (
+            "postgresql://graddx:postgres-password@postgres:5432/graddx"
+        )
+        assert settings.broker_url == "amqp://graddx:rabbitmq-password@rabbitmq:5672//"
         assert settings.data_dir == Path("/data")
-        assert settings.broker_url is None
-        assert settings.workers == (1 if name == "worker" else 0)
+        assert settings.workers == (1 if name.startswith("worker") else 0)
+        assert settings.queues == {"worker-cpu": "cpu", "worker-gpu": "gpu"}.get(name, "")
 
-    def test_api_and_worker_share_the_uploaded_files(self, compose: dict[str, Any]) -> None:
-        for name in ("api", "worker"):
+    def test_api_and_workers_share_the_uploaded_files(self, compose: dict[str, Any]) -> None:
+        for name in ("api", "worker-cpu", "worker-gpu"):
             assert compose["services"][name]["volumes"] == ["artifacts:/data"]
-            assert arguments_of("VOLUME", DOCKERFILES[name]) == ["/data"]
+        for dockerfile in DOCKERFILES.values():
+            assert arguments_of("VOLUME", dockerfile) == ["/data"]
 
     def test_ports_are_published_on_this_machine_alone(self, compose: dict[str, Any]) -> None:
         ports = {n: s["ports"] for n, s in compose["services"].items() if "ports" in s}
         assert ports == {"api": ["127.0.0.1:8000:8000"]}
 
-    def test_dockerfiles_and_volumes_exist(self, compose: dict[str, Any]) -> None:
+    def test_everything_is_bounded_and_nobody_can_become_more(
+        self, compose: dict[str, Any]
+    ) -> None:
+        for name, service in compose["services"].items():
+            assert service["cap_drop"] == ["ALL"], name
+            assert service["security_opt"] == ["no-new-privileges:true"], name
+            assert {"mem_limit", "pids_limit"} <= {*service}, name
+            # RabbitMQ writes its own settings at every start.
+            assert service.get("read_only") is (None if name == "rabbitmq" else True), name
+            if name not in OURS:
+                assert service["user"] == name
+
+    def test_a_child_fits_into_its_worker(self, compose: dict[str, Any]) -> None:
+        child = Settings.model_fields["probe_memory_mb"].default
+        assert int(compose["services"]["worker-cpu"]["mem_limit"].rstrip("g")) * 1024 > child
+
+    def test_dockerfiles_volumes_and_secrets_exist(self, compose: dict[str, Any]) -> None:
         for service in compose["services"].values():
             if "build" in service:
                 assert (ROOT / service["build"]["dockerfile"]).is_file()
             for volume in service.get("volumes", ()):
                 assert volume.split(":")[0] in compose["volumes"]
-        default = compose["services"]["worker"]["build"]["args"]["TORCH"]
+            assert {*service.get("secrets", ())} <= {*compose["secrets"]}
+        default = compose["services"]["worker-cpu"]["build"]["args"]["TORCH"]
         assert default == f"${{TORCH:-{_torch_of_the_worker()}}}"
 
     def test_who_waits_for_whom_is_there_and_can_be_waited_for(
@@ -171,13 +205,19 @@ class TestCompose:
                     assert wait["condition"] == "service_completed_successfully"
                     assert services[name]["restart"] == "no"
 
-    def test_the_broker_is_there_for_who_asks(self, compose: dict[str, Any]) -> None:
-        assert compose["services"]["rabbitmq"]["profiles"] == ["broker"]
-        assert all("GRADDX_BROKER_URL" not in settled(compose["services"][n]) for n in OURS)
+    def test_a_gpu_is_only_for_who_asks(self, compose: dict[str, Any]) -> None:
+        profiled = {n for n, s in compose["services"].items() if "profiles" in s}
+        assert profiled == {"worker-gpu"}
 
     def test_no_secret_stands_in_the_file(self, compose: dict[str, Any]) -> None:
-        password = compose["services"]["postgres"]["environment"]["POSTGRES_PASSWORD"]
-        assert password.startswith("${POSTGRES_PASSWORD:?")
+        for service in compose["services"].values():
+            for name, value in service.get("environment", {}).items():
+                if "PASSWORD" in name:
+                    assert name.endswith("_FILE")
+                    assert str(value).startswith("/run/secrets/")
+        for secret in compose["secrets"].values():
+            folder = secret["file"].removeprefix("./").split("/")[0]
+            assert f"/{folder}/" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
 
 
 def _torch_of_the_worker() -> str:
