@@ -13,10 +13,21 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
 
-from tests.unit.test_repository import DOCKERFILES, ROOT, arguments_of, environment
+from tests.integration.broker import Broker, broker_url
+from tests.integration.conftest import new_postgresql_database
+from tests.unit.test_repository import (
+    DOCKERFILES,
+    OURS,
+    ROOT,
+    arguments_of,
+    environment,
+    settled,
+)
 
 NO_TORCH = "import sys; sys.modules['torch'] = None\n"
 """As a sitecustomize: an image without torch."""
@@ -48,7 +59,48 @@ def test_api_and_worker_answer_together(images: dict[str, Path], tmp_path: Path)
     subprocess.run(
         upgrade, cwd=images["api"], env=_settings("api", images, here), check=True, timeout=60
     )
-    with _running("api", images, here) as api, _running("worker", images, here):
+    _answer_together(images, here)
+
+
+def test_they_answer_as_the_compose_file_sets_them(
+    images: dict[str, Path], tmp_path: Path, postgresql_server: str
+) -> None:
+    """PostgreSQL, RabbitMQ, passwords in files; only addresses and folders are this machine's."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    broker = Broker(broker_url())
+    with new_postgresql_database(postgresql_server) as url:
+        here = {"GRADDX_DATA_DIR": str(tmp_path / "data"), "GRADDX_PORT": "0"}
+        here |= _without_password("DATABASE", url, tmp_path)
+        here |= _without_password("BROKER", broker.url, tmp_path)
+        here["GRADDX_BROKER_PREFIX"] = broker.prefix
+        composed = {name: settled(services[name]) | here for name in OURS}
+        subprocess.run(
+            [sys.executable, *services["migrate"]["command"][1:]],
+            cwd=images["api"],
+            env=_settings("api", images, composed["migrate"]),
+            check=True,
+            timeout=60,
+        )
+        try:
+            _answer_together(images, composed["api"], composed["worker-cpu"])
+        finally:
+            broker.delete()
+
+
+def _without_password(name: str, url: str, folder: Path) -> dict[str, str]:
+    """The URL without its password, and the file that holds it."""
+    parts = urlsplit(url)
+    where = parts.netloc.rpartition("@")[2]
+    file = folder / name.lower()
+    file.write_text(unquote(parts.password or "any"))
+    plain = parts._replace(netloc=f"{parts.username or 'postgres'}@{where}").geturl()
+    return {f"GRADDX_{name}_URL": plain, f"GRADDX_{name}_PASSWORD_FILE": str(file)}
+
+
+def _answer_together(
+    images: dict[str, Path], of_api: dict[str, str], of_worker: dict[str, str] | None = None
+) -> None:
+    with _running("api", images, of_api) as api, _running("worker", images, of_worker or of_api):
         assert api.stdout is not None
         told = re.search(r"http://[\d.]+:(\d+)/docs", api.stdout.readline())
         assert told is not None
