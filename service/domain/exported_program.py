@@ -6,6 +6,7 @@ tensor is loaded, nothing is unpickled or run.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -286,3 +287,22 @@ def _trains(graph: Mapping[str, Any]) -> bool | None:
     if any("_no_training" in node["target"] for node in graph["nodes"]):
         flags.add(False)
     return True in flags if flags else None
+
+
+def answer_named(name: str, out_spec: str) -> int | None:
+    """Which tensor of an answer that is a mapping has this name; None where it is no mapping, or
+    has none. `out_spec`: how torch.utils._pytree writes what a model returns."""
+    try:
+        _, spec = json.loads(out_spec)
+        keys, parts = json.loads(spec["context"]), spec["children_spec"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    if not isinstance(keys, list) or name not in keys or len(keys) != len(parts):
+        return None
+    return sum(_leaves(part) for part in parts[: keys.index(name)])
+
+
+def _leaves(spec: Mapping[str, Any]) -> int:
+    if spec["type"] is None:
+        return 1
+    return sum(map(_leaves, spec["children_spec"]))

@@ -85,7 +85,9 @@ def check(
 ) -> GradientCheck | None:
     """Compare `gradients` and loss `value` of a probe, at two forward passes. Where they part,
     again in float64 on a copy of `model`, at five and a backward pass. None when the model is
-    large, its loss is flat, or no difference settles."""
+    large or has complex parameters, its loss is flat, or no difference settles."""
+    if any(parameter.is_complex() for parameter in probe.parameters):
+        return None
     elements = sum(parameter.numel() for parameter in probe.parameters)
     if not math.isfinite(value) or not 0 < elements <= LARGEST:
         return None

@@ -23,11 +23,13 @@ def updates(parameters: list[Tensor], plan: OptimizerPlan, matrix_decay: float =
 
     `matrix_decay`, ≥ 0, is the weight decay of matrices and kernels alone: SGD's, added to their
     gradients, or AdamW's, taken off them (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
+    parameters = _real(parameters)
     step = (_sgd if plan.name == "sgd" else _adam)(parameters, plan)
     decayed = [p for p in parameters if p.ndim > 1] if matrix_decay else []
 
     @torch.no_grad()
     def update(gradients: list[Tensor]) -> None:
+        gradients = _real(gradients)
         if plan.clip_norm is not None:
             norm = total_norm(gradients)
             torch._foreach_mul_(gradients, (plan.clip_norm / (norm + 1e-6)).clamp(max=1.0))
@@ -39,6 +41,11 @@ def updates(parameters: list[Tensor], plan: OptimizerPlan, matrix_decay: float =
         step(gradients)
 
     return update
+
+
+def _real(tensors: list[Tensor]) -> list[Tensor]:
+    """Complex numbers as pairs of real ones over the same memory, as torch.optim takes them."""
+    return [torch.view_as_real(one.detach()) if one.is_complex() else one for one in tensors]
 
 
 def total_norm(gradients: list[Tensor]) -> Tensor:

@@ -200,10 +200,11 @@ class Seed:
 
 
 def gradients_of(value: Tensor, tensors: list[Tensor]) -> tuple[Tensor | None, ...]:
-    """∂value/∂tensor for each; None where value does not depend on it."""
+    """∂value/∂tensor for each, dense; None where value does not depend on it."""
     if not tensors or not value.requires_grad:
         return (None,) * len(tensors)
-    return torch.autograd.grad(value, tensors, allow_unused=True)
+    found = torch.autograd.grad(value, tensors, allow_unused=True)
+    return tuple(one.to_dense() if one is not None and one.is_sparse else one for one in found)
 
 
 def joint_norm(norms: Sequence[float | None]) -> float | None:

@@ -43,9 +43,7 @@ class Size:
 @torch.no_grad()
 def size_of(tensor: Tensor) -> Size:
     """Norm and largest element of a real or complex tensor."""
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor.resolve_conj())
-    flat = _flat(tensor)
+    flat = _flat(_pairs(tensor))
     count = flat.numel()
     if count == 0:
         return Size(0, 0.0, 0.0, 0)
@@ -66,6 +64,7 @@ def unit_std(tensor: Tensor, *, by_channel: bool) -> Tensor:
     """Root mean square over units of their standard deviation (biased) over the samples of a
     batch, a scalar; a unit is a channel at all its places, or one number per sample. Counted on
     `SAMPLE` elements, evenly spread, of larger tensors."""
+    tensor = _pairs(tensor)
     rows = tensor.detach().flatten(2 if by_channel and tensor.ndim > 2 else 1)
     step = max(rows.numel() // SAMPLE, 1)
     rows = rows[..., :: step | 1].double()
@@ -76,11 +75,17 @@ def unit_std(tensor: Tensor, *, by_channel: bool) -> Tensor:
 @torch.no_grad()
 def sample_norms(tensor: Tensor) -> Tensor:
     """Norm per sample, shape (B,), float64 so that neither end of the scale is lost."""
+    tensor = _pairs(tensor)
     rows = tensor.detach().flatten(1) if tensor.ndim > 1 else tensor.detach().unsqueeze(1)
     top = rows.abs().amax()
     safe = SAFE_LOW < float(top) < SAFE_HIGH
     norms: Tensor = torch.linalg.vector_norm(rows if safe else rows.double(), dim=1)
     return norms.double()
+
+
+def _pairs(tensor: Tensor) -> Tensor:
+    """Complex numbers as pairs of real ones, in a last dimension of their own."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def _flat(tensor: Tensor) -> Tensor:

@@ -57,6 +57,8 @@ def record(
         except Untraceable:
             raise
         except Exception as error:
+            if isinstance(mode.refused, Untraceable):
+                raise mode.refused from error
             # TorchScript's interpreter drops the text of what an operation raised.
             told = mode.refused if "Traceback of TorchScript" in str(error) else None
             raise ModelRaised(first_lines(told or error)) from error
@@ -98,6 +100,26 @@ def preserved(buffers: Mapping[str, Tensor]) -> Iterator[None]:
                 buffer.copy_(values[name])
 
 
+PACKED = (
+    "the model computes with packed weights, as torch.ao.quantization leaves them, through which "
+    "no gradient passes; send the model before it was quantized"
+)
+_SPARSE = {
+    torch.ops.aten.embedding.default: 4,
+    torch.ops.aten._embedding_bag.default: 5,
+    torch.ops.aten._embedding_bag_forward_only.default: 5,
+}
+"""Operations that may ask for sparse gradients, and where they say so."""
+
+
+def _dense(func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments, gradients asked for dense: the same numbers, of which statistics are made."""
+    place = _SPARSE.get(func)
+    if place is None or len(args) <= place:
+        return args
+    return (*args[:place], False, *args[place + 1 :])
+
+
 class _Recorder(TorchDispatchMode):
     """Turns operations into nodes, tensors being told apart by identity."""
 
@@ -137,7 +159,7 @@ class _Recorder(TorchDispatchMode):
             # hand over plain numbers here.
             return func(*args) if isinstance(args[0], Tensor) else args[0]
         self._follow_grad_mode()
-        node_args: Any = map_aggregate(args, self._argument)
+        node_args: Any = map_aggregate(_dense(func, args), self._argument)
         node_kwargs: Any = map_aggregate(kwargs, self._argument)
         try:
             result = func(*args, **kwargs)
@@ -169,7 +191,12 @@ class _Recorder(TorchDispatchMode):
         return node
 
     def _argument(self, value: Any) -> Any:
-        return self.node_of(value) if isinstance(value, Tensor) else value
+        if isinstance(value, Tensor):
+            return self.node_of(value)
+        if isinstance(value, torch.ScriptObject):
+            self.refused = Untraceable(PACKED)
+            raise self.refused
+        return value
 
     def _note_write(self, func: Any, args: tuple[Any, ...], node: fx.Node) -> None:
         for argument, value in zip(func._schema.arguments, args, strict=False):

@@ -23,8 +23,16 @@ from service.probing.loaders.exported_archive import Saved
 class ExportedModule(nn.Module):
     """Calls the program's graph with its parameters, buffers and constants."""
 
-    def __init__(self, graph: fx.GraphModule, signature: ExportGraphSignature, saved: Saved):
+    def __init__(
+        self,
+        graph: fx.GraphModule,
+        signature: ExportGraphSignature,
+        saved: Saved,
+        logits: int | None = None,
+    ):
+        """`logits`: which of several answers is the model's, where one is called so."""
         super().__init__()
+        self._logits = logits
         self._graph = (graph,)  # in a tuple, its subgraphs are no modules of this one
         self._signature = signature
         self._rewritten = frozenset(signature.buffers_to_mutate.values())
@@ -59,6 +67,8 @@ class ExportedModule(nn.Module):
                 self._write(str(spec.target), value)
             elif spec.kind in (OutputKind.USER_OUTPUT, OutputKind.LOSS_OUTPUT):
                 answers.append(value)
+        if self._logits is not None and self._logits < len(answers):
+            return answers[self._logits]
         return answers[0] if len(answers) == 1 else tuple(answers)
 
     @torch.no_grad()

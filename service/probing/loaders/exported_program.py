@@ -21,7 +21,7 @@ from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from service.domain.errors import InvalidRequest, ModelRaised, ProbeFailure
-from service.domain.exported_program import Program, program_of
+from service.domain.exported_program import Program, answer_named, program_of
 from service.domain.probe_plan import ProbePlan
 from service.probing.loaders import exported_archive
 from service.probing.loaders.exported_archive import Saved
@@ -83,13 +83,20 @@ def _module(saved: Saved, dtype: torch.dtype) -> nn.Module:
         )
     # Comments on where an operation came from name functions that need not be looked up, and how
     # nested inputs were packed is not asked for: the graph is called with tensors alone.
+    logits = _logits(program.graph_module.module_call_graph)
     program.graph_module.module_call_graph = []
     _forget_origins(program.graph_module.graph)
     result = GraphModuleDeserializer().deserialize(
         program.graph_module, {}, {}, None, _ranges(program)
     )
     _prepare(result.graph_module, dtype)
-    return ExportedModule(result.graph_module, result.signature, saved)
+    return ExportedModule(result.graph_module, result.signature, saved, logits)
+
+
+def _logits(calls: list[schema.ModuleCallEntry]) -> int | None:
+    """Which answer of the whole model is called so."""
+    signature = next((call.signature for call in calls if not call.fqn), None)
+    return None if signature is None else answer_named("logits", signature.out_spec)
 
 
 def _ranges(program: schema.ExportedProgram) -> dict[str, ValueRanges[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,8 +50,12 @@ def loaded(
     fresh: Callable[[], dict[str, Tensor]] | None = None,
     notes: tuple[str, ...] = (),
 ) -> LoadedModel:
-    """Cast to `dtype`, set train or eval mode ("as_saved" leaves it), let every parameter learn."""
-    module.to(dtype)
+    """Cast to `dtype`, set train or eval mode ("as_saved" leaves it), let every parameter learn.
+
+    Parameters and buffers whose elements lie on top of each other (`expand`) get places of their
+    own, which is noted: they are written and restored one by one."""
+    module._apply(lambda tensor: _cast(tensor, dtype))
+    notes = (*notes, *_laid_out(module))
     if mode != "as_saved":
         module.train(mode == "train")
     parameters = dict(named(module.named_parameters()))
@@ -69,6 +73,25 @@ def loaded(
     return LoadedModel(
         format, module, learnable, {**buffers, **rest}, frozen, fresh, aliases, notes=notes
     )
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Complex numbers stay complex, at the same width."""
+    if tensor.is_complex():
+        return tensor.to(dtype.to_complex())
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+@torch.no_grad()
+def _laid_out(module: nn.Module) -> Iterator[str]:
+    """Notes on the tensors that were laid out anew."""
+    for name, tensor in (*named(module.named_parameters()), *named(module.named_buffers())):
+        if any(step == 0 and n > 1 for step, n in zip(tensor.stride(), tensor.shape, strict=True)):
+            tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+            yield (
+                f"expanded: the elements of {name} shared their places in memory; they are "
+                "measured and trained as elements of their own"
+            )
 
 
 def _further_names(module: nn.Module, known: Mapping[str, Tensor]) -> dict[str, str]:
