@@ -49,6 +49,7 @@ WARM_UP = "service.probing.child:warm_up"
 """One whole job before the first fork."""
 CHECKED_FILES = 4096
 """Models that are known to have passed the filter: named by their content, they never change."""
+CPU = "cpu"
 SWEEP_SECONDS = 600
 """Between two looks for what is kept too long."""
 
@@ -89,6 +90,7 @@ def engine(settings: Settings, version: str) -> Iterator[UseCases]:
         needs_worker=settings.workers > 0 or settings.broker_url is not None,
         workers=registry,
         why_uploads_are_refused=refused,
+        uploads_may_use_gpus=settings.run_uploads_on_gpu,
         guess_inputs=guess_inputs,
         read_headers=read_headers,
         check_model=lru_cache(CHECKED_FILES)(check_model),
@@ -181,7 +183,8 @@ def _facts(settings: Settings) -> WorkerFacts:
     queues = _queues(settings) or everything
     gpu = next(iter(visible_gpus()), None) if Queue.GPU in queues else None
     if gpu is None:
-        return WorkerFacts(_name(), queues, "cpu", settings.probe_memory_mb)
+        served = tuple(queue for queue in queues if queue is not Queue.GPU)
+        return WorkerFacts(_name(), served, CPU, settings.probe_memory_mb)
     return WorkerFacts(_name(), queues, gpu.name, gpu.memory_mb)
 
 
@@ -207,6 +210,9 @@ def worker(settings: Settings, wake_fd: int | None = None) -> Iterator[Worker]:
         files.path,
         threads=settings.threads_of_a_child,
         run_uploads_unsealed=settings.run_uploads_unsealed,
+        gpu=facts.device != CPU,
+        gpu_memory_fraction=settings.gpu_memory_fraction,
+        run_uploads_on_gpu=settings.run_uploads_on_gpu,
     )
     try:
         prober.start()

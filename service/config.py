@@ -113,6 +113,11 @@ class Settings(BaseSettings):
     run_uploads_unsealed: bool = False
     """Where a child cannot be sealed, run uploaded models all the same: they can then read and
     write whatever this server can."""
+    gpu_memory_fraction: float = Field(default=0.9, gt=0, le=1)
+    """Share of a GPU's memory that one child may take."""
+    run_uploads_on_gpu: bool = False
+    """Run uploaded models on a GPU, too: the seal of a child that may use one has not been tried
+    against hostile models."""
     max_upload_mb: int = Field(default=2048, ge=1)
     """Largest uploaded file, MiB."""
     max_body_mb: int = Field(default=16, ge=1)

@@ -30,6 +30,10 @@ class Open(msgspec.Struct, tag="open", frozen=True):
     threads: int = 1
     memory_mb: int | None = None
     """What the child may take besides what it has; None: no bound."""
+    device: str = "cpu"
+    """cpu, cuda or cuda:N."""
+    memory_fraction: float = 1.0
+    """Share of the device's own memory that may be taken, 0 … 1."""
     weights_bytes: int = 0
     data_bytes: int = 0
 

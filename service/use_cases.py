@@ -200,6 +200,7 @@ class UseCases:
         needs_worker: bool,
         workers: WorkerRegistry | None = None,
         why_uploads_are_refused: str | None,
+        uploads_may_use_gpus: bool = False,
         guess_inputs: Callable[[Path], tuple[InputPlan, ...]],
         read_headers: Callable[[Path, str], Tensors],
         check_model: Callable[[Path, str], None],
@@ -210,7 +211,8 @@ class UseCases:
         `open_without_keys`: while no API key was made, anyone is the owner `local`.
         `queue_limit`: analyses that may wait. `needs_worker`: not ready without a worker.
         `workers`: who is at work, where that is known.
-        `why_uploads_are_refused`: None when they are not.
+        `why_uploads_are_refused`: None when they are not. `uploads_may_use_gpus`: run them in a
+        seal that leaves a GPU within reach.
         `guess_inputs`: what a model file may take, when that can be seen without running it.
         `read_headers`: what a safetensors or npz file (told by its format) holds; raises
         ArtifactRejected, FileNotFoundError.
@@ -230,6 +232,7 @@ class UseCases:
         self._needs_worker = needs_worker
         self._workers = workers
         self._why_uploads_are_refused = why_uploads_are_refused
+        self._uploads_may_use_gpus = uploads_may_use_gpus
         self._guess_inputs = guess_inputs
         self._read_headers = read_headers
         self._check_model = check_model
@@ -277,6 +280,7 @@ class UseCases:
     ) -> Submitted:
         _check_labels(request)
         request = self._with_baseline(request)
+        self._check_device(request)
         model_format, sha256, parameters = self._checked_model(request)
         now = self._clock.now()
         analysis = Analysis(
@@ -443,6 +447,23 @@ class UseCases:
     def workers(self) -> tuple[WorkerSeen, ...]:
         """Who is at work, and who was lately."""
         return () if self._workers is None else self._workers.all()
+
+    def _check_device(self, request: AnalysisRequest) -> None:
+        """Raises InvalidRequest for a device that nobody has."""
+        device = request.probe.device
+        if not device.startswith("cuda"):
+            return
+        if request.model.artifact_id is not None and not self._uploads_may_use_gpus:
+            raise InvalidRequest(
+                f"{device} is for specs: uploaded models run on the processor, since the seal of a "
+                "child on a GPU was not tried against hostile models (GRADDX_RUN_UPLOADS_ON_GPU)",
+                pointer="/probe/device",
+            )
+        if not self._gpu_is_up():
+            raise InvalidRequest(
+                f"{device} was asked for and no worker with a CUDA device is up; use auto or cpu",
+                pointer="/probe/device",
+            )
 
     def _gpu_is_up(self) -> bool:
         return self._workers is not None and self._workers.up(Queue.GPU) > 0

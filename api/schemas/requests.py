@@ -272,8 +272,8 @@ class ProbeIn(Wire):
     """train, eval, or as_saved: as the file says."""
     budget_seconds: float = Field(default=60.0, gt=0, le=1800)
     """Wall-clock time of the analysis, up to 1800 s; what was cut to keep it is in `notes`."""
-    device: Annotated[Literal["auto", "cpu", "cuda"], not_yet("cuda")] = "auto"
-    """auto or cpu; cuda is not yet supported."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")
+    """auto, cpu, cuda or cuda:N; auto: a GPU for large specs where a worker has one."""
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
     """Root of all randomness; same request and seed, same numbers."""
 

@@ -27,6 +27,7 @@ GraddxError
     ├── Untraceable
     ├── ProbeTimeout
     ├── ProbeOutOfMemory
+    ├── DeviceUnavailable
     ├── ProbeCrashed
     ├── ReplyTooLarge
     ├── WorkerLost
@@ -256,6 +257,13 @@ class ProbeOutOfMemory(ProbeFailure):
     title = "The probe ran out of memory"
 
 
+class DeviceUnavailable(ProbeFailure):
+    """The device that the request names is not there."""
+
+    code = "device_unavailable"
+    title = "Device unavailable"
+
+
 class ProbeCrashed(ProbeFailure):
     """The probe's process died."""
 
@@ -292,6 +300,7 @@ PROBE_FAILURES: dict[str, type[ProbeFailure]] = {
         Untraceable,
         ProbeTimeout,
         ProbeOutOfMemory,
+        DeviceUnavailable,
         ProbeCrashed,
         ReplyTooLarge,
         WorkerLost,

@@ -63,6 +63,6 @@ class ProbePlan:
     budget_seconds: float = 60.0
     """Wall-clock time the whole analysis should take, > 0."""
     device: str = "auto"
-    """auto or cpu (cuda is not yet supported)."""
+    """auto, cpu, cuda or cuda:N."""
     seed: int = 0
     """Root of all randomness."""

@@ -65,6 +65,8 @@ class Fitted:
     plan: ProbePlan
     batch_size: int
     notes: tuple[str, ...]
+    largest: int | None = None
+    """Samples that are estimated to fit the memory, ≥ 1; None without a bound."""
 
 
 def may_mislead(plan: ProbePlan, samples: int, seconds: float) -> bool:
@@ -110,7 +112,8 @@ def fit(plan: ProbePlan, micro: MicroBatch, memory_mb: int | None) -> Fitted:
             f"{micro.pass_seconds(wanted):.2g} s and budget_seconds is {plan.budget_seconds:g}"
         )
     fitted = replace(plan, batches=size.batches, seeds=size.seeds, trial_steps=steps)
-    return Fitted(fitted, size.batch_size, tuple(notes))
+    fits = None if memory_mb is None else _fitting(micro, memory_mb)
+    return Fitted(fitted, size.batch_size, tuple(notes), fits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +162,28 @@ def _largest_batch(plan: ProbePlan, micro: MicroBatch, memory_mb: int | None) ->
     """The largest power of two that fits the memory, at most AUTO_BATCH."""
     if memory_mb is None:
         return AUTO_BATCH
-    free = memory_mb * MIB - COPIES * micro.parameter_bytes
-    per_sample = max(HELD * micro.sample_bytes, 1.0)
+    fitting = _fitting(micro, memory_mb)
     smallest = plan.batch_size or 1
-    if free < smallest * per_sample:
-        needed = (COPIES * micro.parameter_bytes + smallest * per_sample) / MIB
+    if fitting < smallest:
+        needed = (COPIES * micro.parameter_bytes + smallest * _held(micro)) / MIB
+        smaller = (
+            f"batch_size {fitting} would fit"
+            if fitting
+            else "shorter inputs or a smaller model need less"
+        )
         raise ProbeOutOfMemory(
             f"a probe of batch_size {smallest} needs about {needed:,.0f} MiB and "
-            f"{memory_mb:,} MiB are allowed; a smaller batch_size or shorter inputs need less"
+            f"{memory_mb:,} MiB are allowed; {smaller}"
         )
-    fitting = int(free / per_sample)
     return min(AUTO_BATCH, 1 << (fitting.bit_length() - 1))
+
+
+def _fitting(micro: MicroBatch, memory_mb: int) -> int:
+    """Samples of one pass that the memory holds; 0 when not even one."""
+    free = memory_mb * MIB - COPIES * micro.parameter_bytes
+    return max(int(free / _held(micro)), 0)
+
+
+def _held(micro: MicroBatch) -> float:
+    """Bytes per sample at the height of a pass, ≥ 1."""
+    return max(HELD * micro.sample_bytes, 1.0)

@@ -24,6 +24,7 @@ from service.domain.errors import (
     ProbeOutOfMemory,
 )
 from service.domain.probe_plan import InputPlan, ProbePlan
+from service.probing import devices
 from service.probing.loaders import exported_program
 from service.probing.loaders.torchscript import plain_executor
 from service.probing.session import Session
@@ -78,13 +79,13 @@ def serve(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
                     weights = _exactly(channel, ask.weights_bytes)
                     data = _exactly(channel, ask.data_bytes)
                     session = _open(ask, model_fd, weights, data)
-                    reply: protocol.Reply = protocol.Opened(session.facts(), _peak_mb())
+                    reply: protocol.Reply = protocol.Opened(session.facts(), _peak_mb(session))
                 else:
                     reply = _do(session, ask, output_fd)
             except ChangeRefused as refused:
                 reply = protocol.Refused(refused.detail)
             except (ProbeFailure, MemoryError, RuntimeError) as error:
-                failure = _as_failure(error)
+                failure = _as_failure(error, session)
                 _send(channel, protocol.Failed(failure.code, failure.detail))
                 return
             _send(channel, reply)
@@ -169,6 +170,7 @@ def _open(
     ask: protocol.Open, model_fd: int | None, weights: bytes | None, data: bytes | None
 ) -> Session:
     torch.set_num_threads(max(1, ask.threads))
+    device = devices.opened(ask.device, ask.memory_fraction)
     file: IO[bytes] | None = None
     if ask.architecture is None and model_fd is not None:
         file = os.fdopen(model_fd, "rb", closefd=False)
@@ -177,9 +179,10 @@ def _open(
         ask.architecture,
         file,
         model_format=ask.format,
-        memory_mb=ask.memory_mb,
+        memory_mb=devices.memory_mb(device, ask.memory_mb, ask.memory_fraction),
         weights=weights or None,
         data=data or None,
+        device=device,
     )
 
 
@@ -188,29 +191,40 @@ def _do(session: Session | None, ask: protocol.Ask, output_fd: int) -> protocol.
         raise InternalError("no model was opened")
     if isinstance(ask, protocol.Measure):
         measurements = session.measure(ask.changes, after_steps=ask.after_steps)
-        return protocol.Measured(measurements, _peak_mb())
+        return protocol.Measured(measurements, _peak_mb(session))
     if isinstance(ask, protocol.Train):
-        return protocol.Trained(session.trial(ask.changes), _peak_mb())
+        return protocol.Trained(session.trial(ask.changes), _peak_mb(session))
     if isinstance(ask, protocol.Export):
         with os.fdopen(output_fd, "wb", closefd=False) as output:
             output.seek(0)
             output.truncate()
-            return protocol.Exported(session.export(output, ask.changes), _peak_mb())
+            return protocol.Exported(session.export(output, ask.changes), _peak_mb(session))
     raise InternalError(f"unexpected message {type(ask).__name__}")
 
 
-def _as_failure(error: Exception) -> ProbeFailure:
+def _as_failure(error: Exception, session: Session | None) -> ProbeFailure:
     if isinstance(error, ProbeFailure):
         if not any(sign in error.detail for sign in _NO_MEMORY):
             return error
     elif not isinstance(error, MemoryError) and not any(sign in str(error) for sign in _NO_MEMORY):
         return InternalError(first_lines(error))
-    return ProbeOutOfMemory(
-        f"the probe asked for more memory than it may have: {first_lines(error)}"
-    )
+    detail = f"the probe asked for more memory than it may have: {first_lines(error)}"
+    return ProbeOutOfMemory(detail + _what_would_fit(session))
 
 
-def _peak_mb() -> float:
+def _what_would_fit(session: Session | None) -> str:
+    """A batch size by the estimate, which was too high, and so under half of what was tried."""
+    if session is None or session.batch_size < 2:
+        return ""
+    fitting = max(1, min(session.fits or session.batch_size, session.batch_size // 2))
+    return f"; batch_size was {session.batch_size}, {fitting} is estimated to fit"
+
+
+def _peak_mb(session: Session) -> float:
+    """Of the device that computes."""
+    on_device = devices.peak_mb(session.device)
+    if on_device is not None:
+        return on_device
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

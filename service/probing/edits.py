@@ -100,7 +100,7 @@ class _Surgery:
         parameters = {name: p for name, p in model.parameters.items() if name not in gone}
         buffers = dict(model.buffers)
         for name, added in self.added.items():
-            added.to(next(iter(parameters.values())).dtype if parameters else torch.float32)
+            added.to(next(iter(parameters.values()), torch.empty(0)))
             parameters |= {f"{name}.{own}": p for own, p in added.named_parameters()}
             buffers |= {f"{name}.{own}": b for own, b in added.named_buffers()}
         redraws = [redraw for redraw in self.redraws.values() if redraw.parameter in parameters]
@@ -139,7 +139,7 @@ class _Surgery:
                 raise ChangeRefused(f"torch.nn.init has no function {function!r}")
             redraw = Redraw(name, function, dict(draw.get("args", {})))
             with torch.random.fork_rng(devices=[]):
-                redraw(torch.empty_like(parameter))
+                redraw(torch.empty_like(parameter, device="cpu"))
             self.redraws[name] = redraw
 
     def _replace_activations(self, change: Change) -> None:
@@ -329,4 +329,6 @@ def _plain(name: str) -> str:
 
 
 def _like(drawn: Tensor | None, parameter: Tensor) -> Tensor:
-    return drawn.detach() if drawn is not None else torch.empty_like(parameter).detach()
+    if drawn is not None:
+        return drawn.detach()
+    return torch.empty_like(parameter, device="cpu").detach()

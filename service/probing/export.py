@@ -22,7 +22,7 @@ def write(file: IO[bytes], state: Mapping[str, Tensor]) -> int:
 
 def _alone(tensor: Tensor, seen: set[int]) -> Tensor:
     """Contiguous, in memory that no other tensor of the file is in: the format has no sharing."""
-    dense = tensor.detach().contiguous()
+    dense = tensor.detach().cpu().contiguous()
     place = dense.untyped_storage().data_ptr()
     if place in seen:
         return dense.clone()

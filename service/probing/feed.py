@@ -10,6 +10,7 @@ from torch import Tensor
 from service.domain.probe_plan import ProbePlan
 from service.probing.batches import draw, generator_for
 from service.probing.data import Data
+from service.probing.devices import CPU, moved
 from service.probing.losses import Loss
 from service.probing.probe import Batch
 
@@ -27,13 +28,16 @@ class Feed:
     """Of floating inputs."""
     data: Data | None
     """None: inputs and targets are drawn."""
+    device: torch.device = CPU
+    """Where they go."""
 
     def inputs(self, samples: int, seed: int, number: int) -> tuple[Tensor, ...]:
         """One tensor (samples, *shape) per model input."""
         if self.data is not None:
-            return self.data.batch(self._rows(self.data, samples, seed, number))
+            drawn = self.data.batch(self._rows(self.data, samples, seed, number))
+            return moved(drawn, self.device)
         generator = generator_for(self.plan.seed, "inputs", seed, number)
-        return draw(self.plan.inputs, samples, generator, self.dtype)
+        return moved(draw(self.plan.inputs, samples, generator, self.dtype), self.device)
 
     def batch(self, samples: int, seed: int, number: int) -> Batch:
         """Inputs, target and noise of one pass."""
@@ -43,9 +47,9 @@ class Feed:
                 rows = self._rows(self.data, samples, seed, number)
                 answers = self.data.targets(rows, loss, output)
                 if answers is not None:
-                    return answers
+                    return answers.to(output.device)
             generator = generator_for(self.plan.seed, "target", seed, number)
-            return loss.target(output.shape, output.dtype, generator)
+            return loss.target(output.shape, output.dtype, generator).to(output.device)
 
         noise = generator_for(self.plan.seed, "noise", seed, number).initial_seed()
         return Batch(self.inputs(samples, seed, number), noise, target)

@@ -130,7 +130,7 @@ class Gradient:
         high, low = _extremes(scaled.values.flatten(1))
         sample = _sampled(stack)
         sizes = sample.abs()
-        tiny = torch.le(sizes, FP16_TINY, out=sizes).mean(1, keepdim=True)
+        tiny = _mean_of_ones(torch.le(sizes, FP16_TINY, out=sizes))
         return torch.cat([head, high, low, _share(sample, torch.ne, 0.0), tiny, rows], 1)
 
     def read(self, row: Tensor) -> GradientFigures:
@@ -386,5 +386,9 @@ def _sampled(stack: Tensor) -> Tensor:
 def _share(sample: Tensor, compare: Compare, bound: float) -> Tensor:
     """Share of the elements in each row that compare with the bound, (L, 1)."""
     # Ones and zeros of the sample's own type are written and summed many times faster than
-    # booleans; their mean in float32 is right to 1e-7.
-    return compare(sample, bound, out=torch.empty_like(sample)).mean(1, keepdim=True)
+    # booleans; float32 counts them exactly up to 2^24.
+    return _mean_of_ones(compare(sample, bound, out=torch.empty_like(sample)))
+
+
+def _mean_of_ones(ones: Tensor) -> Tensor:
+    return ones.sum(1, keepdim=True).double() / ones.shape[1]

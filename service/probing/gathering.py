@@ -56,8 +56,12 @@ class Gathering:
         asked, self._asked = self._asked, []
         if not asked:
             return
-        flat = torch.cat([numbers.detach().reshape(-1).double() for numbers, _ in asked]).cpu()
-        parts = flat.split([numbers.numel() for numbers, _ in asked])
+        # What was never on the device, as an empty list of norms, is not sent there.
+        there = [numbers for numbers, _ in asked if numbers.device.type != "cpu"]
+        sent = iter(_together(there).cpu().split([one.numel() for one in there]) if there else ())
+        own = [numbers for numbers, _ in asked if numbers.device.type == "cpu"]
+        kept = iter(_together(own).split([one.numel() for one in own]) if own else ())
+        parts = [next(kept if n.device.type == "cpu" else sent) for n, _ in asked]
         for (numbers, then), part in zip(asked, parts, strict=True):
             then(part.view(numbers.shape))
 
@@ -67,6 +71,10 @@ class Gathering:
             stack = torch.stack([tensor for tensor, _ in members])
             found = reckoned(reduction, stack)
             self.ask(found, _Each([then for _, then in members]))
+
+
+def _together(numbers: list[Tensor]) -> Tensor:
+    return torch.cat([one.detach().reshape(-1).double() for one in numbers])
 
 
 class _Each:

@@ -152,7 +152,7 @@ def _direction(
         scale = reductions.size_of(parameter).rms or UNSCALED
         lengths = torch.rand(parameter.shape, generator=generator, dtype=parameter.dtype)
         signs = torch.zeros_like(parameter) if gradient is None else gradient.sign()
-        direction.append(signs * lengths * scale)
+        direction.append(signs * lengths.to(signs.device) * scale)
         if gradient is not None:
             slope += float((direction[-1] * gradient).sum(dtype=torch.float64))
     return direction, slope

@@ -15,6 +15,7 @@ from service.probing.budget import (
     MicroBatch,
     may_mislead,
 )
+from service.probing.devices import finished
 from service.probing.feed import PILOT, Feed
 from service.probing.loaders.loaded import LoadedModel
 from service.probing.probe import gradients_of
@@ -62,6 +63,7 @@ def _time_pass(model: LoadedModel, feed: Feed, recording: Recording, samples: in
         with preserved(model.buffers):
             output = recording.module(*feed.inputs(samples, *PILOT))
             gradients_of(output.square().mean(), list(model.parameters.values()))
+        finished(feed.device)
         shortest = min(shortest, time.perf_counter() - began)
         if shortest > ARITHMETIC_SECONDS:
             break

@@ -96,7 +96,7 @@ def _train(
         entry, output = part(*inputs)
         entry = entry.detach()
         if update is None:
-            decoder = _decoder(output.shape[-1], entry.shape[-1], entry.dtype, generator)
+            decoder = _decoder(output.shape[-1], entry, generator)
             update = updates([*parameters, *decoder], OptimizerPlan("adam", lr))
         weight, bias = decoder
         centred = entry - entry.mean(0, keepdim=True)
@@ -108,11 +108,12 @@ def _train(
         update(list(gradients))
 
 
-def _decoder(
-    units: int, features: int, dtype: torch.dtype, generator: torch.Generator
-) -> list[Tensor]:
-    weight = torch.randn((units, features), generator=generator, dtype=dtype) / math.sqrt(units)
-    return [weight.requires_grad_(), torch.zeros(features, dtype=dtype, requires_grad=True)]
+def _decoder(units: int, entry: Tensor, generator: torch.Generator) -> list[Tensor]:
+    features = entry.shape[-1]
+    weight = torch.randn((units, features), generator=generator, dtype=entry.dtype)
+    weight = (weight / math.sqrt(units)).to(entry.device)
+    bias = torch.zeros(features, dtype=entry.dtype, device=entry.device)
+    return [weight.requires_grad_(), bias.requires_grad_()]
 
 
 def _up_to(recording: Recording, layer: Layer) -> fx.GraphModule:

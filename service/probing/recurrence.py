@@ -100,7 +100,7 @@ def _reaching(last: Tensor, entry: Tensor, time_dim: int) -> tuple[float | None,
         return ()
     signs = torch.randint(0, 2, last.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     (gradient,) = torch.autograd.grad(
-        last, [entry], signs.to(last.dtype), retain_graph=True, allow_unused=True
+        last, [entry], signs.to(last), retain_graph=True, allow_unused=True
     )
     return () if gradient is None else step_norms(gradient, time_dim)
 

@@ -31,6 +31,7 @@ from service.probing import export, trial
 from service.probing.batch_norm import batch_normalizations
 from service.probing.budget import Fitted, fit
 from service.probing.data import Data, read, read_weights
+from service.probing.devices import CPU
 from service.probing.dropout import by_layer
 from service.probing.edits import edited
 from service.probing.feed import Feed
@@ -75,6 +76,7 @@ class Session:
         memory_mb: int | None = None,
         data: Data | None = None,
         fitted: Fitted | None = None,
+        device: torch.device = CPU,
     ) -> None:
         """Record and time a micro-batch, fit the plan to budget and memory (MiB; None: no
         bound) unless it is `fitted`, record the model at the batch size that came out. Batches
@@ -82,9 +84,12 @@ class Session:
         self.model = model
         self.dtype = getattr(torch, plan.precision)
         self.start = {name: value.detach().clone() for name, value in self._state().items()}
-        self.feed = Feed(plan, self.dtype, data)
+        self.device = device
+        self.feed = Feed(plan, self.dtype, data, device)
         fitted = fitted or fit(*micro_batch(model, self.feed), memory_mb)
         self.plan, self.batch_size, self.cuts = fitted.plan, fitted.batch_size, fitted.notes
+        self.fits = fitted.largest
+        """Samples estimated to fit the memory; None without a bound."""
         inputs = self.feed.inputs(self.batch_size, 0, 0)
         self.recording = model.record(inputs)
         self.layers = layers_of(self.recording.module.graph, model.parameters)
@@ -112,6 +117,7 @@ class Session:
         memory_mb: int | None = None,
         weights: bytes | None = None,
         data: bytes | None = None,
+        device: torch.device = CPU,
     ) -> Session:
         """Build a spec's model (with `weights`, a safetensors file, in place of its
         initialization) or load a file's, torchscript or exported_program. Raises
@@ -127,14 +133,14 @@ class Session:
         if rows is not None and not plan.inputs:
             plan = replace(plan, inputs=rows.plans())
         if architecture is not None:
-            model = _from_spec(architecture, plan, dtype, weights)
+            model = _from_spec(architecture, plan, dtype, device, weights)
         elif program is not None:
-            model = program.build(mode=plan.mode, dtype=dtype)
+            model = program.build(mode=plan.mode, dtype=dtype, device=device)
         elif file is not None:
-            model = torchscript.load(file, mode=plan.mode, dtype=dtype)
+            model = torchscript.load(file, mode=plan.mode, dtype=dtype, device=device)
         else:
             raise InternalError("neither an architecture nor a file was given")
-        return cls(model, plan, memory_mb=memory_mb, data=rows)
+        return cls(model, plan, memory_mb=memory_mb, data=rows, device=device)
 
     def facts(self) -> ModelFacts:
         """What loading told."""
@@ -144,7 +150,7 @@ class Session:
             layers=len(self.layers),
             recorded=self.recorded,
             torch=str(torch.__version__),
-            device="cpu",
+            device=str(self.device),
             batch_size=self.batch_size,
             batches=self.plan.batches,
             seeds=self.plan.seeds,
@@ -241,11 +247,13 @@ class Session:
         return self._last_changed[1]
 
     def _edited(self, changes: tuple[Mapping[str, Any], ...]) -> Session:
-        fitted = Fitted(self.plan, self.batch_size, ())
+        fitted = Fitted(self.plan, self.batch_size, (), self.fits)
         try:
             edits = tuple(change for change in changes if change.get("kind") != "pretraining")
             model = edited(self.model, self.recording, self.layers, edits)
-            session = Session(model, self.plan, data=self.feed.data, fitted=fitted)
+            session = Session(
+                model, self.plan, data=self.feed.data, fitted=fitted, device=self.device
+            )
             session.pretraining = asked(changes)
             session.reset()
             return session
@@ -420,18 +428,22 @@ def _rest(changes: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ..
 
 
 def _from_spec(
-    architecture: Architecture, plan: ProbePlan, dtype: torch.dtype, weights: bytes | None
+    architecture: Architecture,
+    plan: ProbePlan,
+    dtype: torch.dtype,
+    device: torch.device,
+    weights: bytes | None,
 ) -> LoadedModel:
     torch.manual_seed(plan.seed)
     module = spec.build(architecture)
     if weights is not None:
         _load(module, read_weights(weights))
-        return loaded("spec", module, mode=plan.mode, dtype=dtype)
+        return loaded("spec", module, mode=plan.mode, dtype=dtype, device=device)
 
     def fresh() -> dict[str, Tensor]:
         return dict(spec.build(architecture).named_parameters())
 
-    return loaded("spec", module, mode=plan.mode, dtype=dtype, fresh=fresh)
+    return loaded("spec", module, mode=plan.mode, dtype=dtype, device=device, fresh=fresh)
 
 
 def _load(module: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -91,10 +91,13 @@ def preserved(buffers: Mapping[str, Tensor]) -> Iterator[None]:
     """Put buffers and the random number generator back as they were."""
     values = {name: buffer.detach().clone() for name, buffer in buffers.items()}
     rng = torch.get_rng_state()
+    on_devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     try:
         yield
     finally:
         torch.set_rng_state(rng)
+        if on_devices:
+            torch.cuda.set_rng_state_all(on_devices)
         with torch.no_grad():
             for name, buffer in buffers.items():
                 buffer.copy_(values[name])

@@ -42,6 +42,7 @@ from service.domain.measurements import Trial, TrialRun
 from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
 from service.probing.batches import ClassTask, class_task, generator_for, stretch
 from service.probing.data import Data
+from service.probing.devices import CPU, moved
 from service.probing.losses import Loss, Target
 from service.probing.optimizers import total_norm, updates
 from service.probing.training import PLANNED, Training
@@ -242,10 +243,10 @@ def _course(
     task = class_task(inputs, classes, generator_for(plan.seed, "trial", "classes"), dtype)
     model.reset()
     shown, _ = task.draw(batch_size, generator_for(plan.seed, "trial", "range"))
-    output = model.forward(*shown)
+    output = model.forward(*moved(shown, _device(model)))
     if not output.requires_grad:
         raise NotDifferentiable("the output does not depend on any parameter through gradients")
-    goal = _goal(loss, task, output.detach(), generator_for(plan.seed, "trial", "answers"))
+    goal = _goal(loss, task, output.detach().cpu(), generator_for(plan.seed, "trial", "answers"))
     return Course(task, goal, batch_size, plan.trial_steps, plan.seed)
 
 
@@ -267,7 +268,7 @@ def _given(model: Trainable, plan: ProbePlan, data: Data, loss: Loss, batch_size
     """The task that data with answers sets. Raises ModelRaised when the answers do not fit."""
     model.reset()
     shown, _ = RowTask(data).draw(batch_size, generator_for(plan.seed, "trial", "range"))
-    output = model.forward(*shown).detach()
+    output = model.forward(*moved(shown, _device(model))).detach().cpu()
     # The answers to all rows are shaped as the output to all rows would be.
     everything = output[:1].expand(len(data), *output.shape[1:])
     answers = data.targets(torch.arange(len(data)), loss, everything)
@@ -354,6 +355,11 @@ def _train(model: Trainable, course: Course, attempt: OptimizerPlan) -> TrialRun
     )
 
 
+def _device(model: Trainable) -> torch.device:
+    """Where it computes."""
+    return next((value.device for value in model.parameters.values()), CPU)
+
+
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
@@ -386,11 +392,11 @@ def _steps(
     parameters = list(model.parameters.values())
     update = updates(parameters, course.training.of(attempt), course.training.weight_decay)
     generator = generator_for(course.seed, "trial", "batches")
-    goal, first = course.goal, math.nan
+    goal, first, device = course.goal, math.nan, _device(model)
     while True:
         inputs, labels = course.task.draw(course.batch_size, generator)
-        output = model.forward(*inputs)
-        target = goal.answers[labels]
+        output = model.forward(*moved(inputs, device))
+        target = goal.answers[labels].to(device)
         loss = goal.loss.compute(output, target)
         value = loss.item()
         first = value if math.isnan(first) else first

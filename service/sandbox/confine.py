@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 
 from service.sandbox import linux
+from service.sandbox.gpu import OPEN_FILES
 from service.sandbox.limits import MIB, Limits
 
 MODEL_FD = 3
@@ -38,12 +39,12 @@ class _Nowhere(io.TextIOBase):
         return len(text)
 
 
-def confine(parent: int, descriptors: Descriptors, limits: Limits) -> None:
+def confine(parent: int, descriptors: Descriptors, limits: Limits, *, gpu: bool = False) -> None:
     """Cut this freshly forked process off from everything but its descriptors. Raises OSError."""
     os.setsid()
     _die_with(parent)
     _keep_only(descriptors)
-    _limit(limits)
+    _limit(limits, gpu)
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
 
@@ -72,13 +73,15 @@ def _keep_only(descriptors: Descriptors) -> None:
     sys.stdout = sys.stderr = _Nowhere()
 
 
-def _limit(limits: Limits) -> None:
-    space = linux.address_space_bytes() + limits.memory_mb * MIB
-    resource.setrlimit(resource.RLIMIT_AS, (space, space))
+def _limit(limits: Limits, gpu: bool) -> None:
+    if not gpu:  # CUDA reserves far more addresses than it uses; the zygote watches instead
+        space = linux.address_space_bytes() + limits.memory_mb * MIB
+        resource.setrlimit(resource.RLIMIT_AS, (space, space))
     # Past the soft limit SIGXCPU tells what happened; past the hard one SIGKILL ends it anyway.
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits.output_bytes, limits.output_bytes))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limits.open_files, limits.open_files))
+    files = OPEN_FILES if gpu else limits.open_files
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     tasks = min([limits.tasks, *filter(_is_bound, resource.getrlimit(resource.RLIMIT_NPROC))])
     resource.setrlimit(resource.RLIMIT_NPROC, (tasks, tasks))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

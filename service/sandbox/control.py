@@ -32,6 +32,8 @@ class Fork(msgspec.Struct, tag="fork", frozen=True):
     """Make a child. Carries the descriptors channel, output and, if has_model, model."""
 
     has_model: bool
+    gpu: bool = False
+    """The child may reach the host's GPUs."""
 
 
 class Started(msgspec.Struct, tag="started", frozen=True):

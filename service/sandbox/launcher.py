@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from service.sandbox import linux
@@ -69,14 +70,15 @@ class Child:
 class Zygote:
     """A warm process that forks children, one at a time."""
 
-    def __init__(self, start: Start) -> None:
-        """Start it and wait until it is warm. Raises ZygoteFailed."""
+    def __init__(self, start: Start, environment: Mapping[str, str] = ENVIRONMENT) -> None:
+        """Start it, with this as its whole environment, and wait until it is warm. Raises
+        ZygoteFailed."""
         self._start = start
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", _BOOT, str(_PROJECT_ROOT), str(theirs.fileno())],
-                env=ENVIRONMENT,
+                env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -114,14 +116,14 @@ class Zygote:
             raise ZygoteFailed(started.failure)
         return started.unsealable
 
-    def fork(self, descriptors: Descriptors) -> Child:
+    def fork(self, descriptors: Descriptors, *, gpu: bool = False) -> Child:
         """A new child that holds copies of the descriptors. Raises ZygoteFailed."""
         passed = [descriptors.channel, descriptors.output]
         if descriptors.model is not None:
             passed.append(descriptors.model)
         self._control.settimeout(self._start.limits.answer_seconds)
         try:
-            send(self._control, Fork(has_model=descriptors.model is not None), passed)
+            send(self._control, Fork(descriptors.model is not None, gpu), passed)
             _, (pidfd,) = receive(self._control, Forked)
         except (Closed, TimeoutError) as error:
             raise ZygoteFailed("it did not fork") from error

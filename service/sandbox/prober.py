@@ -11,6 +11,7 @@ from pathlib import Path
 
 from service.domain.errors import (
     ArtifactNotFound,
+    DeviceUnavailable,
     InternalError,
     ProbeCrashed,
     SandboxUnavailable,
@@ -21,9 +22,12 @@ from service.ports import ProbeSession
 from service.probe_protocol import Open
 from service.sandbox.confine import Descriptors
 from service.sandbox.control import Closed, Start
+from service.sandbox.gpu import environment
 from service.sandbox.launcher import Child, Zygote, ZygoteFailed
-from service.sandbox.limits import Limits
+from service.sandbox.limits import ENVIRONMENT, Limits
 from service.sandbox.session import ChildSession
+
+CPU = "cpu"
 
 
 class ZygoteProber:
@@ -38,18 +42,26 @@ class ZygoteProber:
         *,
         threads: int = 1,
         run_uploads_unsealed: bool = False,
+        gpu: bool = False,
+        gpu_memory_fraction: float = 0.9,
+        run_uploads_on_gpu: bool = False,
     ) -> None:
         """entry, warm_up: "package.module:function", run in the child and in the zygote.
 
         open_artifact: artifact id → its file, or ArtifactNotFound. threads: what a child may
         raise, cores ÷ workers. run_uploads_unsealed: on a host that cannot seal, run uploaded
-        models all the same; they can then read and write whatever the worker can.
+        models all the same; they can then read and write whatever the worker can. gpu: this worker
+        has one; gpu_memory_fraction: what a child may take of its memory, 0 … 1;
+        run_uploads_on_gpu: uploaded models too, in a seal that is not verified.
         """
         self._limits = limits
         self._start = Start(entry=entry, warm_up=warm_up, limits=limits)
         self._open_artifact = open_artifact
         self._threads = threads
         self._run_uploads_unsealed = run_uploads_unsealed
+        self._gpu = gpu
+        self._gpu_memory_fraction = gpu_memory_fraction
+        self._run_uploads_on_gpu = run_uploads_on_gpu
         self._zygote: Zygote | None = None
         self._jobs = 0
         self._turn = threading.Lock()
@@ -73,7 +85,8 @@ class ZygoteProber:
         with self._one_at_a_time(), contextlib.ExitStack() as stack:
             self._expect_abort(True)
             stack.callback(self._expect_abort, False)
-            session = self._begin(source, stack)
+            device = self._device(source, plan)
+            session = self._begin(source, stack, gpu=device != CPU)
             weights = self._attached(source.weights_id if isinstance(source, SpecSource) else None)
             data = self._attached(plan.data)
             opening = Open(
@@ -82,6 +95,8 @@ class ZygoteProber:
                 format=source.format if isinstance(source, ArtifactSource) else "spec",
                 threads=self._threads,
                 memory_mb=self._limits.memory_mb,
+                device=device,
+                memory_fraction=self._gpu_memory_fraction,
                 weights_bytes=sum(path.stat().st_size for path in weights),
                 data_bytes=sum(path.stat().st_size for path in data),
             )
@@ -113,14 +128,26 @@ class ZygoteProber:
         finally:
             self._turn.release()
 
-    def _begin(self, source: ModelSource, stack: contextlib.ExitStack) -> ChildSession:
+    def _device(self, source: ModelSource, plan: ProbePlan) -> str:
+        """Where the child computes. Raises DeviceUnavailable."""
+        may = self._gpu and (isinstance(source, SpecSource) or self._run_uploads_on_gpu)
+        if plan.device == "auto":
+            return "cuda" if may else CPU
+        if plan.device != CPU and not may:
+            here = "runs no uploaded model on its GPU" if self._gpu else "has no GPU"
+            raise DeviceUnavailable(f"probe.device is {plan.device!r} and this worker {here}")
+        return plan.device
+
+    def _begin(
+        self, source: ModelSource, stack: contextlib.ExitStack, *, gpu: bool
+    ) -> ChildSession:
         """Fork and connect; whatever is opened is closed with the stack."""
         model = self._model(source, stack)
         output = stack.enter_context(_output_file())
         ours, theirs = socket.socketpair()
         stack.enter_context(ours)
         with theirs:
-            child = self._fork(Descriptors(theirs.fileno(), output, model))
+            child = self._fork(Descriptors(theirs.fileno(), output, model), gpu=gpu)
         stack.callback(self._finish, child)
         session = ChildSession(child, ours, output, self._limits)
         self._attach(session)
@@ -145,14 +172,14 @@ class ZygoteProber:
         except FileNotFoundError as error:
             raise ArtifactNotFound(f"the file of {source.artifact_id} is gone") from error
 
-    def _fork(self, descriptors: Descriptors) -> Child:
+    def _fork(self, descriptors: Descriptors, *, gpu: bool) -> Child:
         """A zygote that died since the last job is replaced; one that dies twice is a fault."""
         try:
-            return self._warm_zygote().fork(descriptors)
+            return self._warm_zygote().fork(descriptors, gpu=gpu)
         except ZygoteFailed:
             self._drop_zygote()
         try:
-            return self._warm_zygote().fork(descriptors)
+            return self._warm_zygote().fork(descriptors, gpu=gpu)
         except ZygoteFailed as error:
             self._drop_zygote()
             raise InternalError(f"the probe's process could not be forked: {error}") from error
@@ -162,7 +189,8 @@ class ZygoteProber:
             self._drop_zygote()
         if self._zygote is None:
             try:
-                self._zygote = Zygote(self._start)
+                given = ENVIRONMENT | (environment() if self._gpu else {})
+                self._zygote = Zygote(self._start, given)
             except ZygoteFailed as error:
                 raise InternalError(f"the probe's zygote did not start: {error}") from error
         return self._zygote

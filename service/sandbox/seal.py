@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 
 from service.sandbox import landlock, linux, seccomp
+from service.sandbox.gpu import device_files, readable
 
 
 class SealUnavailable(Exception):
     """This host cannot seal a process; the message says why."""
 
 
-def seal() -> None:
-    """Seal this process for good. Needs PR_SET_NO_NEW_PRIVS. Raises SealUnavailable.
+def seal(*, gpu: bool = False) -> None:
+    """Seal this process for good; `gpu`: but for what a GPU's driver needs (see `gpu`). Needs
+    PR_SET_NO_NEW_PRIVS. Raises SealUnavailable.
 
     Two walls, each enough for most: Landlock knows files and ports, seccomp knows calls. Threads
     that exist before the seal would escape Landlock, so a process with more than one is refused.
@@ -21,11 +23,14 @@ def seal() -> None:
     if threads != 1:
         raise SealUnavailable(f"{threads} threads exist before the seal")
     try:
-        landlock.deny_everything()
+        if gpu:
+            landlock.deny_everything(readable(), device_files())
+        else:
+            landlock.deny_everything()
     except OSError as error:
         raise SealUnavailable(f"Landlock: {error}") from error
     try:
-        seccomp.allow_computing_only()
+        seccomp.allow_computing_only(gpu=gpu)
     except OSError as error:
         raise SealUnavailable(f"seccomp: {error}") from error
 

@@ -11,8 +11,9 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from service.sandbox import linux
 
@@ -52,6 +53,24 @@ memfd_create, io_uring, bpf, userfaultfd, pidfd …) or a process (fork, vfork),
 process (ptrace, process_vm_*, kill, sched_set*, setpriority) or the kernel's odd corners (keyctl,
 mount, ioctl, perf_event_open); and sendmsg, recvmsg, which pass descriptors.
 """
+
+FOR_GPU = {
+    "x86_64": {
+        "open": 2, "stat": 4, "lstat": 6, "ioctl": 16, "access": 21, "mincore": 27, "uname": 63,
+        "readlink": 89, "getuid": 102, "getgid": 104, "geteuid": 107, "getegid": 108,
+        "mlock": 149, "munlock": 150, "getdents64": 217, "epoll_wait": 232, "epoll_ctl": 233,
+        "openat": 257, "newfstatat": 262, "readlinkat": 267, "faccessat": 269, "eventfd2": 290,
+        "epoll_create1": 291, "pipe2": 293, "statx": 332, "faccessat2": 439,
+    },
+    "aarch64": {
+        "eventfd2": 19, "epoll_create1": 20, "epoll_ctl": 21, "ioctl": 29, "faccessat": 48,
+        "openat": 56, "pipe2": 59, "getdents64": 61, "readlinkat": 78, "newfstatat": 79,
+        "uname": 160, "getuid": 174, "geteuid": 175, "getgid": 176, "getegid": 177, "mlock": 228,
+        "munlock": 229, "mincore": 232, "statx": 291, "faccessat2": 439,
+    },
+}  # fmt: skip
+"""What CUDA's driver calls besides, whatever the arguments: Landlock tells which files. Still no
+socket, no process, no other process."""
 
 _CLONE_THREAD = 0x00010000
 _CLONE_NAMESPACES = 0x7E020000 | 0x00000080
@@ -116,6 +135,7 @@ _ALLOW = 0x7FFF0000
 _SET_MODE_FILTER = 1
 _FILTER_FLAG_TSYNC = 1
 
+NOTHING_MORE: Mapping[str, int] = MappingProxyType({})
 Instruction = tuple[int, int, int, int]
 """code, jump if true, jump if false, operand."""
 
@@ -126,10 +146,12 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
-def allow_computing_only() -> None:
-    """Filter every thread of this process for good. Needs PR_SET_NO_NEW_PRIVS. Raises OSError."""
+def allow_computing_only(*, gpu: bool = False) -> None:
+    """Filter every thread of this process for good; `gpu`: what its driver calls goes on. Needs
+    PR_SET_NO_NEW_PRIVS. Raises OSError."""
     architecture = this_architecture()
-    install(architecture, program(architecture, os.getpid()))
+    more = FOR_GPU[os.uname().machine] if gpu else {}
+    install(architecture, program(architecture, os.getpid(), more))
 
 
 def this_architecture() -> Architecture:
@@ -153,11 +175,14 @@ def install(architecture: Architecture, instructions: Sequence[Instruction]) -> 
         raise OSError(errno.EBUSY, f"thread {unfiltered} could not be filtered")
 
 
-def program(architecture: Architecture, pid: int) -> list[Instruction]:
-    """The filter for a process of this id."""
+def program(
+    architecture: Architecture, pid: int, more: Mapping[str, int] = NOTHING_MORE
+) -> list[Instruction]:
+    """The filter for a process of this id; `more`: numbers of further calls that are free."""
     numbers = architecture.numbers
     rules = [
         *(_rule(numbers[name], [_answer(_ALLOW)]) for name in FREE if name in numbers),
+        *(_rule(number, [_answer(_ALLOW)]) for number in more.values()),
         _rule(numbers["clone"], _threads_only()),
         # Its flags lie in memory, where a filter cannot look; without it libc falls back to clone.
         _rule(numbers["clone3"], [_answer(_ERRNO | errno.ENOSYS)]),

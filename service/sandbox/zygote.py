@@ -33,7 +33,7 @@ from service.sandbox.control import (
     receive,
     send,
 )
-from service.sandbox.limits import Limits
+from service.sandbox.limits import MIB, Limits
 from service.sandbox.seal import seal, why_unsealable
 
 Serve = Callable[[int | None, int, int], None]
@@ -49,6 +49,8 @@ EXIT_UNCONFINED = 72
 _ZYGOTE_OPEN_FILES = 64
 """Enough to import; low, so that a child has few numbers to close."""
 _DETAIL_CHARS = 4000
+_LOOK_MILLISECONDS = 200
+"""Between two looks at the memory of a child on a GPU."""
 
 
 def main(control_fd: int) -> NoReturn:
@@ -101,27 +103,33 @@ def _fork_one(control: socket.socket, serve: Serve, limits: Limits, *, sealed: b
     zygote = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _live(zygote, descriptors, serve, limits, sealed=sealed)
+        _live(zygote, descriptors, serve, limits, sealed=sealed, gpu=request.gpu)
     for descriptor in received:
         os.close(descriptor)
     pidfd = os.pidfd_open(pid)
     try:
         send(control, Forked(), [pidfd])
-        _await_end(control, pidfd)
+        overgrown = _await_end(control, pidfd, pid if request.gpu else None, limits)
     finally:
         os.close(pidfd)
         exited = _bury(pid)
-    send(control, exited)
+    send(control, Exited(EXIT_OUT_OF_MEMORY, exited.cpu_seconds) if overgrown else exited)
 
 
 def _live(
-    zygote: int, descriptors: Descriptors, serve: Serve, limits: Limits, *, sealed: bool
+    zygote: int,
+    descriptors: Descriptors,
+    serve: Serve,
+    limits: Limits,
+    *,
+    sealed: bool,
+    gpu: bool,
 ) -> NoReturn:
     status = EXIT_UNCONFINED
     try:
-        confine(zygote, descriptors, limits)
+        confine(zygote, descriptors, limits, gpu=gpu)
         if sealed:
-            seal()
+            seal(gpu=gpu)
         status = EXIT_RAISED
         serve(MODEL_FD if descriptors.model is not None else None, CHANNEL_FD, OUTPUT_FD)
         status = 0
@@ -142,14 +150,20 @@ def _tell(error: Exception) -> None:
     os.write(CHANNEL_FD, encode(said))
 
 
-def _await_end(control: socket.socket, pidfd: int) -> None:
-    """Wait for the child's end. Raises Closed when the worker goes first."""
+def _await_end(control: socket.socket, pidfd: int, watched: int | None, limits: Limits) -> bool:
+    """Wait for the child's end; `watched`: its number, where no limit of the kernel's bounds its
+    memory. True when it holds more than it may. Raises Closed when the worker goes first."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.register(control, select.POLLIN)
-    ready = {descriptor for descriptor, _ in poll.poll()}
+    while not (ready := {descriptor for descriptor, _ in poll.poll(_LOOK_MILLISECONDS)}):
+        with contextlib.suppress(OSError, IndexError):  # it ends just now
+            held = 0 if watched is None else linux.resident_bytes(watched)
+            if held > limits.memory_mb * MIB:
+                return True
     if pidfd not in ready:
         raise Closed
+    return False
 
 
 def _bury(pid: int) -> Exited:

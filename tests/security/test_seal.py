@@ -281,3 +281,38 @@ def test_the_numbers_are_the_kernels(machine: str) -> None:
     defined = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", header.read_text())
     numbers = {name: int(number) for name, number in defined}
     assert {name: numbers[name] for name in architecture.numbers} == architecture.numbers
+
+
+def test_a_gpu_child_reads_the_drivers_files_and_no_others(tmp_path: Path) -> None:
+    """The wall as it would stand around a GPU, here without one: /dev/null for its device file."""
+    library, secret = tmp_path / "lib", tmp_path / "secret"
+    library.mkdir()
+    (library / "driver.so").write_text("elf")
+    secret.write_text("precious")
+
+    def wall() -> None:
+        landlock.deny_everything([str(library)], ["/dev/null"])
+        seccomp.allow_computing_only(gpu=True)
+
+    def attempts() -> str:
+        tried: dict[str, Callable[[], object]] = {
+            "library": (library / "driver.so").read_text,
+            "device": lambda: Path("/dev/null").write_text("x"),
+            "secret": secret.read_text,
+            "passwd": lambda: Path("/etc/passwd").read_text(),
+            "written": lambda: (library / "new").write_text("x"),
+            "socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
+            "process": os.fork,
+        }
+        return json.dumps({name: hostile_children.outcome(act) for name, act in tried.items()})
+
+    said = json.loads(run_behind(wall, attempts))
+    through = {name for name, outcome in said.items() if "through" in outcome}
+    assert through == {"library", "device"}, said
+
+
+def test_the_whole_gpu_seal_closes_what_it_does_not_need(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("precious")
+    said = run_behind(lambda: seal(gpu=True), trying(secret.read_text))
+    assert said == "EACCES"

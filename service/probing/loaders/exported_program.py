@@ -23,6 +23,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 from service.domain.errors import InvalidRequest, ModelRaised, ProbeFailure
 from service.domain.exported_program import Program, answer_named, program_of
 from service.domain.probe_plan import ProbePlan
+from service.probing.devices import CPU
 from service.probing.loaders import exported_archive
 from service.probing.loaders.exported_archive import Saved
 from service.probing.loaders.exported_module import ExportedModule
@@ -46,7 +47,7 @@ class ExportedProgram:
         except InvalidRequest as error:
             raise ModelRaised(error.detail) from error
 
-    def build(self, *, mode: str, dtype: torch.dtype) -> LoadedModel:
+    def build(self, *, mode: str, dtype: torch.dtype, device: torch.device = CPU) -> LoadedModel:
         """A module that runs it. Raises ModelRaised."""
         try:
             module = _module(self._saved, dtype)
@@ -55,7 +56,7 @@ class ExportedProgram:
         except Exception as error:
             raise _unloadable(error) from error
         notes = self._program.notes(mode)
-        return loaded(FORMAT, module, mode="as_saved", dtype=dtype, notes=notes)
+        return loaded(FORMAT, module, mode="as_saved", dtype=dtype, device=device, notes=notes)
 
 
 def read(file: IO[bytes]) -> ExportedProgram:

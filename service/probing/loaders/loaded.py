@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from service.probing.devices import CPU
 from service.probing.trace import Recording, record
 
 
@@ -47,14 +48,16 @@ def loaded(
     *,
     mode: str,
     dtype: torch.dtype,
+    device: torch.device = CPU,
     fresh: Callable[[], dict[str, Tensor]] | None = None,
     notes: tuple[str, ...] = (),
 ) -> LoadedModel:
-    """Cast to `dtype`, set train or eval mode ("as_saved" leaves it), let every parameter learn.
+    """Cast to `dtype` on `device`, set train or eval mode ("as_saved" leaves it), let every
+    parameter learn.
 
     Parameters and buffers whose elements lie on top of each other (`expand`) get places of their
     own, which is noted: they are written and restored one by one."""
-    module._apply(lambda tensor: _cast(tensor, dtype))
+    module._apply(lambda tensor: _cast(tensor, dtype).to(device))
     notes = (*notes, *_laid_out(module))
     if mode != "as_saved":
         module.train(mode == "train")

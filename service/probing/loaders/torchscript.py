@@ -11,10 +11,13 @@ from typing import IO
 import torch
 
 from service.domain.errors import ModelRaised
+from service.probing.devices import CPU
 from service.probing.loaders.loaded import LoadedModel, loaded
 
 
-def load(file: IO[bytes], *, mode: str, dtype: torch.dtype) -> LoadedModel:
+def load(
+    file: IO[bytes], *, mode: str, dtype: torch.dtype, device: torch.device = CPU
+) -> LoadedModel:
     """Read a TorchScript file. Raises ModelRaised when it is broken or its own code fails."""
     plain_executor()
     try:
@@ -25,7 +28,7 @@ def load(file: IO[bytes], *, mode: str, dtype: torch.dtype) -> LoadedModel:
     except Exception as error:
         gist = str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)
         raise ModelRaised(f"the file could not be loaded as TorchScript: {gist}") from error
-    return loaded("torchscript", module, mode=mode, dtype=dtype)
+    return loaded("torchscript", module, mode=mode, dtype=dtype, device=device)
 
 
 def plain_executor() -> None:

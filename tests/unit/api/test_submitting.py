@@ -205,7 +205,6 @@ def test_the_engines_codes_come_through(client: TestClient) -> None:
     [
         ({"probe": {"precision": "bfloat16"}}, "/probe/precision"),
         ({"probe": {"precision": "float16"}}, "/probe/precision"),
-        ({"probe": {"device": "cuda"}}, "/probe/device"),
     ],
 )
 def test_what_is_not_built_is_refused_not_ignored(

@@ -407,3 +407,33 @@ def test_ids_sort_by_creation() -> None:
 def test_an_analysis_that_was_stored_is_the_one_that_was_asked_for(house: House) -> None:
     asked = replace(_spec(), probe=ProbePlan(seeds=7, batch_size=3), ignore=(), fail_on=None)
     assert house.use_cases.submit(asked).request == asked
+
+
+class Workers:
+    """Says how many of a kind are up."""
+
+    def __init__(self, *kinds: Queue) -> None:
+        self.kinds = kinds
+
+    def up(self, queue: Queue) -> int:
+        return self.kinds.count(queue)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_gpu_that_nobody_has_is_refused(tmp_path: Path, device: str) -> None:
+    house = House(tmp_path, workers=Workers(Queue.CPU))
+    with pytest.raises(InvalidRequest, match=f"^{device} was asked for and no worker") as refused:
+        house.use_cases.submit(_spec(probe=ProbePlan(device=device)))
+    assert [fault.pointer for fault in refused.value.faults] == ["/probe/device"]
+    house.database.close()
+
+
+def test_specs_go_to_a_gpu_that_is_up_and_files_do_not(tmp_path: Path) -> None:
+    house = House(tmp_path, workers=Workers(Queue.GPU))
+    plan = ProbePlan(device="cuda")
+    assert house.use_cases.submit(_spec(probe=plan)).queue is Queue.GPU
+    file = AnalysisRequest(model=ModelRequest("artifact", artifact_id=NOWHERE), probe=plan)
+    with pytest.raises(InvalidRequest, match="cuda is for specs") as refused:
+        house.use_cases.submit(file)
+    assert [fault.pointer for fault in refused.value.faults] == ["/probe/device"]
+    house.database.close()
