@@ -17,7 +17,7 @@ BROKER := .venv/.stamp-broker
 EXTRA := $(if $(shell printenv GRADDX_BROKER_URL; sed -n 's/^GRADDX_BROKER_URL=//p' .env 2>/dev/null),$(BROKER))
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker migrate test lint types score accuracy cures calibration zoo constraints
+.PHONY: help run worker migrate test lint types score accuracy cures bench calibration zoo constraints
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -49,6 +49,11 @@ accuracy: $(DEV) ## how far the verdict can be trusted: writes docs/accuracy.md 
 
 cures: $(DEV) ## what clipping and pre-training are worth: writes docs/cures.md (a quarter of an hour)
 	@$(PY) -m benchmarks.cures
+
+bench: $(DEV) ## what a probe and an answer cost: writes docs/performance.md (a quarter of an hour, nothing else running)
+	@test -d .venv/rivals || $(PIP) --target .venv/rivals --no-deps -r requirements-bench.txt \
+	  || echo "the rivals could not be installed and are left out"
+	@PYTHONPATH=.venv/rivals $(PY) -m benchmarks.performance
 
 zoo: $(DEV) ## judge healthy networks in every form: writes docs/zoo.md (some ten minutes)
 	@$(PY) -m benchmarks.zoo --jobs 2 --out docs/zoo.md

@@ -11,15 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
-import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.performance.serving import server
+
 STEPS = 128
 VOCABULARY = 50257
 
@@ -60,9 +56,11 @@ class GPT2(nn.Module):
     """GPT-2 small with tied embeddings, initialized as its authors did (std .02, residual
     projections scaled by 1/√(2·layers))."""
 
-    def __init__(self, width: int = 768, layers: int = 12, heads: int = 12) -> None:
+    def __init__(
+        self, width: int = 768, layers: int = 12, heads: int = 12, vocabulary: int = VOCABULARY
+    ) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(VOCABULARY, width)
+        self.tokens = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(1024, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -85,30 +83,6 @@ def save(path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.trace(GPT2(), example, check_trace=False), path)
-
-
-@contextmanager
-def server(folder: Path, memory_mb: int) -> Iterator[str]:
-    """The address of a server of its own."""
-    environment = {
-        **os.environ,
-        "GRADDX_DATA_DIR": str(folder / "data"),
-        "GRADDX_PORT": "0",
-        "GRADDX_WORKERS": "1",
-        "GRADDX_PROBE_MEMORY_MB": str(memory_mb),
-    }
-    python = [sys.executable, "-m"]
-    subprocess.run([*python, "alembic", "upgrade", "head"], cwd=ROOT, env=environment, check=True)
-    log = folder / "log"
-    with log.open("w") as out:
-        process = subprocess.Popen([*python, "api"], cwd=ROOT, env=environment, stdout=out)
-    try:
-        while not (printed := re.search(r"graddx is at (http://[^/]+)/", log.read_text())):
-            time.sleep(0.1)
-        yield printed[1]
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def ask(address: str, model: Path, seconds: float) -> dict[str, Any]:
@@ -135,9 +109,9 @@ def main() -> int:
         folder = Path(name)
         model = folder / "gpt2.pt"
         save(model)
-        with server(folder, options.memory_mb) as address:
+        with server(folder, options.memory_mb) as running:
             began = time.perf_counter()
-            body = ask(address, model, options.seconds)
+            body = ask(running.address, model, options.seconds)
             took = time.perf_counter() - began
         print(f"{model.stat().st_size / 1e6:.0f} MB uploaded and answered in {took:.1f} s")
     print(json.dumps({key: body.get(key) for key in ("status", "error", "notes", "cost", "model")}))

@@ -1,0 +1,1 @@
+"""What a probe and an answer cost, each figure beside its own reference."""
