@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from api import VERSION
@@ -26,6 +25,9 @@ from service.domain.layer_statistics import OF_LAYERS
 from service.domain.measurements import LayerMeasurements
 from service.domain.recommendations import LayerAfter, Recommendation
 from service.domain.report import Report
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 STATIC = Path(__file__).parent.parent / "static"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -181,6 +183,9 @@ def _few(layers: Sequence[LayerMeasurements]) -> Sequence[LayerMeasurements]:
 
 @cache
 def _environment() -> Environment:
+    # Here, so that a server which is never asked for a page starts without it.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
