@@ -16,6 +16,8 @@ BEFORE, AFTER, THEORY = "as submitted", "with the prescription", "theory"
 SUBMITTED, REPAIRED = Series(BEFORE, "c1"), Series(AFTER, "c2")
 PREDICTED = Series(THEORY, "c3", dashed=True)
 LAYER = "layer"
+WORTH_SHOWING = 0.01
+"""Share of a layer that is saturated or dead, from which on there is something to see."""
 MOST_CELLS = 3
 """Recurrent layers whose memory is drawn."""
 
@@ -137,7 +139,7 @@ def activation_scale(report: Report) -> Chart:
 
 
 def saturation(report: Report) -> Chart | None:
-    """How much of each layer is stuck; None where nothing is, before or after."""
+    """How much of each layer is stuck; None where as good as nothing is, before or after."""
     layers, after = report.layers, _after(report)
     kinds: tuple[tuple[str, str, Callable[[Any], Any], Callable[[Any], Any]], ...] = (
         (
@@ -168,10 +170,10 @@ def saturation(report: Report) -> Chart | None:
         for series, values in measured.items()
         if any(one and one[0] is not None for one in values)
     }
-    if not any(one and one[0] for values in told.values() for one in values):
-        return None
     rows = zip(*told.values(), strict=True)
     worst = [max((one[0] or 0.0 for one in row if one), default=0.0) for row in rows]
+    if max(worst, default=0.0) < WORTH_SHOWING:
+        return None
     places = kept_places(worst)
     return Chart(
         name="saturation",

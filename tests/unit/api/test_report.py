@@ -217,6 +217,16 @@ def test_memory_and_loss(ask: Any, drawer: Sketcher) -> None:
     assert ("with the prescription", "3", 0.1) in drawn(spec)
 
 
+def test_what_is_as_good_as_nothing_has_no_chart(ask: Any) -> None:
+    sick = sick_report()
+    few = tuple(
+        replace(one, activation=replace(one.activation, saturated_fraction=0.005))
+        for one in sick.layers
+    )
+    assert 'id="saturation"' in ask(sick).text
+    assert 'id="saturation"' not in ask(replace(sick, layers=few)).text
+
+
 def test_the_trial_of_a_model_without_cure_is_shown(ask: Any, drawer: Sketcher) -> None:
     runs = (
         TrialRun("sgd", 0.1, (2.3, 2.2), (1.0, 1.0), None, False, 0.1),
@@ -232,6 +242,7 @@ def test_a_thousand_layers_stay_readable(ask: Any, drawer: Sketcher) -> None:
     text = ask(replace(sick, layers=(*sick.layers[:500], lost, *sick.layers[501:]))).text
     assert len(text) < 500_000
     assert "800 more" in text
+    assert "of 1000 places are left out" in Read(text).text
     assert "/layers?format=csv" in text
     places = {at for series, at, _ in drawn(drawer.specs[0]) if series == "as submitted"}
     assert {"1", "501", "1000"} <= places
