@@ -29,9 +29,9 @@ SWING = 0.6
 """The rate at the busiest hour is 1 + SWING times the mean, at the quietest 1 − SWING."""
 MIX = ((0.80, 0.6), (0.17, 4.0), (0.03, 40.0))
 """(share, mean seconds) of analyses: a small healthy model, a small sick one whose cures are
-measured and trained, a large one; the seconds within a class are exponential. The first two are
-those of examples/healthy_mlp.json and examples/vanishing_sigmoid_mlp.json, the rest is assumed: to
-be replaced by what `graddx_probe_seconds` of one's own /metrics says."""
+measured and trained, a large one; the seconds within a class are exponential. All assumed, after
+examples/healthy_mlp.json (0.8 s on a busy core): to be replaced by what `graddx_probe_seconds` of
+one's own /metrics says."""
 LAYERS = 30
 """Layers of an average model."""
 TARGET_SECONDS = 5.0
@@ -46,6 +46,8 @@ class Waits:
     p99: float
     most: float
     longest_queue: int
+    waited: float
+    """Share that waited at all."""
     busy: float
     """Share of the workers' time that was work."""
 
@@ -91,18 +93,28 @@ def simulate(per_day: float, workers: int, seconds: float, seed: int) -> Waits:
             heapq.heappush(starts, start)
             longest = max(longest, len(starts))
     cuts = statistics.quantiles(waits, n=100)
-    return Waits(cuts[49], cuts[98], max(waits), longest, work / (workers * seconds))
+    waited = sum(wait > 0 for wait in waits) / len(waits)
+    return Waits(cuts[49], cuts[98], max(waits), longest, waited, work / (workers * seconds))
 
 
 def enough(per_day: float, seconds: float, seed: int = 0) -> tuple[int, Waits]:
     """The fewest workers with which the 99th percentile of waits is under TARGET_SECONDS."""
     mean = sum(share * each for share, each in MIX)
-    low = max(1, math.floor(per_day / DAY * (1 + SWING) * mean * 0.9))
-    step = max(1, low // 100)
-    workers = low
-    while (found := simulate(per_day, workers, seconds, seed)).p99 > TARGET_SECONDS:
-        workers += step
-    return workers, found
+    low = math.floor(per_day / DAY * (1 + SWING) * mean * 0.9)
+    high = max(2, low)
+    found = simulate(per_day, high, seconds, seed)
+    while found.p99 > TARGET_SECONDS:
+        low, high = high, math.ceil(high * 1.1) + 1
+        found = simulate(per_day, high, seconds, seed)
+    # `low` is too few, or too few to try; `high` is enough.
+    while high - low > 1:
+        middle = (low + high) // 2
+        tried = simulate(per_day, middle, seconds, seed)
+        if tried.p99 > TARGET_SECONDS:
+            low = middle
+        else:
+            high, found = middle, tried
+    return high, found
 
 
 def message_seconds(times: int = 2000) -> float:
