@@ -17,7 +17,7 @@ BROKER := .venv/.stamp-broker
 EXTRA := $(if $(shell printenv GRADDX_BROKER_URL; sed -n 's/^GRADDX_BROKER_URL=//p' .env 2>/dev/null),$(BROKER))
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker migrate test lint types score accuracy cures bench calibration zoo constraints
+.PHONY: help run worker migrate test lint types score accuracy repair cures bench calibration zoo constraints
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -47,7 +47,10 @@ score: $(DEV) ## precision, recall, false alarms, repair rate on CASES
 accuracy: $(DEV) ## how far the verdict can be trusted: writes docs/accuracy.md (an hour or more)
 	@$(PY) -m benchmarks.accuracy
 
-cures: $(DEV) ## what clipping and pre-training are worth: writes docs/cures.md (a quarter of an hour)
+repair: $(DEV) ## do prescriptions make sick networks train: writes docs/repair.md (an hour)
+	@$(PY) -m benchmarks.repair
+
+cures: $(DEV) ## what single cures are worth: writes docs/cures.md (half an hour)
 	@$(PY) -m benchmarks.cures
 
 bench: $(DEV) ## what a probe and an answer cost: writes docs/performance.md (a quarter of an hour, nothing else running)

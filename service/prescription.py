@@ -34,6 +34,8 @@ class Cure:
     """Short training as submitted; None when it was off."""
     after: Trial | None
     """The same with the changes."""
+    verdict: Verdict = Verdict.HEALTHY
+    """Of the changed model."""
 
     @property
     def changes(self) -> tuple[dict[str, Any], ...]:
@@ -52,7 +54,7 @@ def prescribe(
         trial = {"before": _curve(cure.before), "after": _curve(cure.after)}
     prescription = Prescription(
         recommendations=tuple(one.id for one in cure.chosen),
-        verdict_after=Verdict.HEALTHY.value,
+        verdict_after=cure.verdict.value,
         trial=trial,
         patched_spec=remade.spec if remade else None,
         patch=remade.patch if remade else None,

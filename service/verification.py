@@ -34,6 +34,10 @@ MOST_LOOKS = 24
 """Sets of several changes that are measured, at most."""
 
 NOTHING_FOUND = "no permitted change, and no three together, was found to make this train"
+HALF_WAY = (
+    "nothing permitted was found to bring the verdict to healthy ({tried}); the prescription is the"
+    " smallest set found that brings it from unhealthy to at_risk"
+)
 RATE_ALONE = "no change of the model is needed: at the learning rate {rate:g} it trains"
 OUT_OF_TIME = "budget: budget_seconds ended before every change was measured and a cure was found"
 
@@ -77,7 +81,7 @@ def verify(
         return Verified(_numbered(kept), None, tuple(_dropped(advised, kept, before)))
     search = _Search(bench, trial, may_train=may_train)
     rate = next((one for one in advised if one.kind == "learning_rate" and _helps(one)), None)
-    cure = search.run(_candidates(advised)) if rate is None else None
+    cure = (search.run(_candidates(advised)) or search.eased) if rate is None else None
     kept = list(_proven(advised, cure, bench))
     notes = _dropped(advised, kept, before)
     numbered = _numbered(kept)
@@ -85,6 +89,8 @@ def verify(
         nothing = f"{NOTHING_FOUND} ({search.tried()})" if in_time() else OUT_OF_TIME
         notes.append(nothing if rate is None else RATE_ALONE.format(rate=rate.change["lr"]))
         return Verified(numbered, None, (*notes, *_out_of_reach(before)))
+    if cure is search.eased:
+        notes += [HALF_WAY.format(tried=search.tried()), *_out_of_reach(before)]
     titles = {one.title for one in cure.chosen}
     chosen = tuple(one for one in numbered if one.title in titles)
     prescription, missing = prescribe(replace(cure, chosen=chosen), session, architecture, keep)
@@ -307,6 +313,8 @@ class _Search:
         self.may_train = may_train
         self.left = MOST_TRIALS
         self.doubtful = MOST_DOUBTFUL
+        self.eased: Cure | None = None
+        """The first set found that takes an unhealthy model half-way."""
         self.trained = 0
         self.looked = 0
 
@@ -365,11 +373,19 @@ class _Search:
         self.trained += 1
         try:
             after = self.bench.session.trial(combined(chosen))
-            if self.bench.verdict(seen, after) is Verdict.HEALTHY:
-                return Cure(chosen, self.before or self.bench.session.trial(), after)
+            verdict = self.bench.verdict(seen, after)
+            if verdict is Verdict.HEALTHY:
+                return Cure(chosen, self._trained_before(), after)
+            sick = self.bench.before.verdict is Verdict.UNHEALTHY
+            if verdict is Verdict.AT_RISK and sick and self.eased is None:
+                self.eased = Cure(chosen, self._trained_before(), after, verdict)
         except ChangeRefused:
             pass
         return None
+
+    def _trained_before(self) -> Trial:
+        self.before = self.before or self.bench.session.trial()
+        return self.before
 
 
 def _sure(after: Trial | None) -> bool:

@@ -195,7 +195,7 @@ class PrescriptionOut(Out):
     recommendations: tuple[str, ...]
     """Their ids."""
     verdict_after: str
-    """The verdict of the changed model."""
+    """Of the changed model: healthy, or at_risk where nothing permitted heals an unhealthy one."""
     trial: JsonOrNull
     """Short training before and after."""
     patched_spec: JsonOrNull

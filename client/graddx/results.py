@@ -183,7 +183,7 @@ class Prescription:
     recommendations: tuple[str, ...] = ()
     """Their ids."""
     verdict_after: str = ""
-    """The verdict of the changed model."""
+    """Of the changed model: healthy, or at_risk where nothing permitted heals an unhealthy one."""
     trial: Mapping[str, Any] | None = None
     """Short training before and after."""
     patched_spec: Mapping[str, Any] | None = None

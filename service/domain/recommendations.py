@@ -71,7 +71,7 @@ class Prescription:
     recommendations: tuple[str, ...]
     """Their ids."""
     verdict_after: str
-    """The verdict of the changed model."""
+    """Of the changed model: healthy, or at_risk where nothing permitted heals an unhealthy one."""
     trial: dict[str, Any] | None
     """The short training before and after; None when it was off."""
     patched_spec: dict[str, Any] | None

@@ -81,9 +81,10 @@ def verified(
     helps: Kinds = frozenset(),
     before: Diagnosis | None = None,
     session: Session | None = None,
+    eases: Kinds = frozenset(),
 ) -> Verified:
     """`cures`: sets of kinds that bring the verdict to healthy; `helps`: kinds that each take one
-    of two findings away."""
+    of two findings away; `eases`: kinds that each bring the verdict to at_risk."""
     sick = before or told(Verdict.UNHEALTHY, "saturated_activation", "rank_collapse")
     session = session or Session(cures)
 
@@ -93,6 +94,8 @@ def verified(
         kinds = frozenset(measured.notes)
         if any(cure <= kinds for cure in cures):
             return told(Verdict.HEALTHY)
+        if kinds & eases:
+            return told(Verdict.AT_RISK)
         return told(Verdict.UNHEALTHY, "rank_collapse") if kinds & helps else sick
 
     return verify(
@@ -182,6 +185,24 @@ def test_a_cure_that_works_at_any_usual_rate_is_preferred(
     session = Session(cures, frozenset(late))
     offered = advice("initializer", "normalization", "residual")
     assert prescribed(verified(offered, cures=cures, session=session)) == expected
+
+
+def test_half_way_is_prescribed_where_nothing_heals_a_sick_model() -> None:
+    offered = advice("initializer", "normalization")
+    found = verified(offered, cures=(), eases=frozenset({"normalization"}))
+    assert prescribed(found) == ["normalization"]
+    assert found.prescription is not None
+    assert found.prescription.verdict_after == "at_risk"
+    assert any("from unhealthy to at_risk" in note for note in found.notes)
+    pair = frozenset({"initializer", "normalization"})
+    healed = verified(offered, cures=[pair], eases=frozenset({"normalization"}))
+    assert prescribed(healed) == ["initializer", "normalization"]
+    assert healed.prescription is not None
+    assert healed.prescription.verdict_after == "healthy"
+    assert not any("at_risk" in note for note in healed.notes)
+    risky = told(Verdict.AT_RISK, "saturated_activation", "rank_collapse")
+    none = verified(offered, cures=(), before=risky, eases=frozenset({"normalization"}))
+    assert none.prescription is None
 
 
 def test_the_search_is_bounded() -> None:
