@@ -122,6 +122,12 @@ def test_the_verdict_comes_first(ask: Any) -> None:
     assert places == sorted(places)
 
 
+def test_without_a_prescription_it_says_so(ask: Any) -> None:
+    text = Read(ask(replace(sick_report(), prescription=None)).text).text
+    assert "No set of changes is prescribed" in text
+    assert "No set of changes" not in Read(ask(sick_report()).text).text
+
+
 def test_only_its_own_style_and_script_may_act(ask: Any) -> None:
     answer = ask(sick_report())
     policy = answer.headers["content-security-policy"]
