@@ -1,11 +1,13 @@
 """`graddx check MODEL`: a step of a CI job, or a question from a terminal; `graddx apply ID`: what
-came of it."""
+came of it; `graddx explain CODE` and `graddx history LAYER`: what it means, how it moved."""
 
 from __future__ import annotations
 
 import io
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,8 +19,10 @@ from graddx.cli import exit_codes
 from graddx.cli.apply import chosen, id_of, take
 from graddx.cli.check import Check, Form, ask, result_stream, show
 from graddx.cli.complaint import complain
+from graddx.cli.explain import explained, listed
 from graddx.cli.formats.summary import append_summary
 from graddx.cli.options import INPUT_FORM, read_baseline, read_labels, read_probe
+from graddx.cli.past import past, told
 from graddx.cli.settings import find_settings, read_settings
 from graddx.client import Client
 from graddx.errors import GraddxError
@@ -41,6 +45,10 @@ EXIT_CODES = (
 APPLY_EXIT_CODES = (
     "Exit codes: 0 written, 1 there is nothing to take away, 2 usage or input, "
     "3 server or network, 4 the analysis has not ended, 130 interrupted."
+)
+
+LOOKING_EXIT_CODES = (
+    "Exit codes: 0 told, 1 there is nothing, 2 usage or input, 3 server or network."
 )
 
 UrlOption = Annotated[
@@ -193,12 +201,59 @@ def apply(
     api_key: ApiKeyOption = None,
 ) -> None:
     """Take the prescribed repair of an analysis away, in one of its forms."""
+    with _asking(url, api_key) as client:
+        part = chosen({"spec": spec, "patch": patch, "code": code, "weights": weights})
+        take(client, id_of(analysis), part, output)
+
+
+@app.command(epilog=LOOKING_EXIT_CODES)
+def explain(
+    code: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CODE",
+            help="Of a finding, a recommendation, a layer type or an initializer.",
+        ),
+    ] = None,
+    url: UrlOption = None,
+    api_key: ApiKeyOption = None,
+) -> None:
+    """What CODE means: what is seen, why it matters, known false alarms. Without CODE: all there
+    are."""
+    with _asking(url, api_key) as client:
+        catalog = client.catalog()
+        sys.stdout.write(listed(catalog) if code is None else explained(catalog, code))
+
+
+@app.command(epilog=LOOKING_EXIT_CODES)
+def history(
+    layer: Annotated[str, typer.Argument(metavar="LAYER", help="Its name, as in the diagnosis.")],
+    statistic: Annotated[
+        str, typer.Argument(metavar="STATISTIC", help="As activation.rms or weight.grad_norm.")
+    ] = "gradient.gain",
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of the analyses; all must match.")
+    ] = None,
+    most: Annotated[int, typer.Option("--most", min=1, help="Analyses, the newest.")] = 30,
+    url: UrlOption = None,
+    api_key: ApiKeyOption = None,
+) -> None:
+    """How a statistic of a layer moved over past analyses, the newest last."""
+    with _asking(url, api_key) as client:
+        points = past(client, layer, statistic, read_labels(label or ()), most)
+        sys.stdout.write(told(points))
+    if not points:
+        raise typer.Exit(exit_codes.NOTHING)
+
+
+@contextmanager
+def _asking(url: str | None, api_key: str | None) -> Iterator[Client]:
+    """A client; what goes wrong is told, and ends the program with its exit code."""
     stderr = Console(stderr=True, highlight=False)
     try:
-        part = chosen({"spec": spec, "patch": patch, "code": code, "weights": weights})
         url = url or read_settings(find_settings(Path.cwd())).url or DEFAULT_URL
         with Client(url, api_key) as client:
-            take(client, id_of(analysis), part, output)
+            yield client
     except GraddxError as error:
         complain(stderr, error, url or DEFAULT_URL)
         raise typer.Exit(exit_codes.of_error(error)) from error
