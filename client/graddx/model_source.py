@@ -13,6 +13,8 @@ from graddx.errors import InvalidInput
 
 SPEC_FIELDS = ("input", "layers")
 """What makes an object a spec."""
+KERAS_FIELDS = ("class_name", "config")
+"""What every JSON of Keras's model.to_json() has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,12 @@ def _looks_like_json(path: Path) -> bool:
 def _from_document(document: dict[str, Any], where: str) -> Submission:
     if "model" in document:
         return Submission(document)
+    if all(name in document for name in KERAS_FIELDS):
+        return Submission({"model": {"kind": "keras", "config": document}})
     if not any(name in document for name in SPEC_FIELDS):
         told = " and ".join(f'"{name}"' for name in SPEC_FIELDS)
-        raise InvalidInput(f'{where}: neither a spec ({told}) nor a request with a "model"')
+        raise InvalidInput(
+            f'{where}: neither a spec ({told}) nor a request with a "model" '
+            "nor what Keras's model.to_json() gives"
+        )
     return Submission({"model": {"kind": "spec", **document}})

@@ -4,6 +4,7 @@ came of it; `graddx explain CODE` and `graddx history LAYER`: what it means, how
 from __future__ import annotations
 
 import io
+import json
 import sys
 import traceback
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from graddx.client import Client
 from graddx.errors import GraddxError
 from graddx.operations.analyses import DEFAULT_WAIT
 from graddx.server import API_KEY_VARIABLE, DEFAULT_URL
+from graddx.spec_writer import load, write_spec
 
 app = typer.Typer(
     name="graddx",
@@ -99,7 +101,9 @@ def check(
     model: Annotated[
         Path,
         typer.Argument(
-            metavar="MODEL", help="A TorchScript file, or a JSON file with a spec or a request."
+            metavar="MODEL",
+            help="A model file (.pt2 of torch.export, or TorchScript), or a JSON file with a spec,"
+            " with what Keras's model.to_json() gives, or with a request.",
         ),
     ],
     url: UrlOption = None,
@@ -176,6 +180,39 @@ def check(
         complain(stderr, error, url or DEFAULT_URL)
         raise typer.Exit(exit_codes.of_error(error)) from error
     raise typer.Exit(exit_codes.of_analysis(analysis))
+
+
+@app.command()
+def spec(
+    module: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE",
+            help="FILE.py:NAME or PACKAGE.MODULE:NAME of a torch.nn.Module, or of what makes one"
+            " without arguments. Its code is run here; torch must be installed.",
+        ),
+    ],
+    inputs: Annotated[
+        list[str],
+        typer.Option(
+            "--input", metavar="SHAPE", help=f"One per input of its forward: {INPUT_FORM}."
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write it there, not to stdout."),
+    ] = None,
+) -> None:
+    """Write the architecture spec of a module, or say where none can say it."""
+    stderr = Console(stderr=True, highlight=False)
+    try:
+        given = read_probe(None, inputs)["inputs"]
+        text = json.dumps(write_spec(load(module), given), indent=2, ensure_ascii=False)
+        with result_stream(output) as out:
+            out.write(f"{text}\n")
+    except GraddxError as error:
+        complain(stderr, error, DEFAULT_URL)
+        raise typer.Exit(exit_codes.of_error(error)) from error
 
 
 @app.command(epilog=APPLY_EXIT_CODES)

@@ -35,7 +35,7 @@ class Check:
     """What is asked, with everything that graddx.toml and the options say."""
 
     model: Path
-    """A TorchScript file, or a JSON file with a spec or a request."""
+    """A model file, or a JSON file with a spec, a Keras model or a request."""
     data: Path | None
     """A real batch; None: the server draws one."""
     weights: Path | None
