@@ -127,8 +127,8 @@ def page(told: Sequence[Told], trial_steps: int) -> str:
             "# The same network in other forms",
             "",
             "Labelled cases (`tests/cases/dev_cases.jsonl`) sent as an architecture spec, as",
-            "traced TorchScript and as an exported program (`.pt2`). A spec is measured over three fresh",
-            "initializations, a file over the one that it carries, so a verdict near an edge may",
+            "traced TorchScript and as an exported program (`.pt2`). A spec is measured over",
+            "three fresh initializations, a file over the one it carries: near an edge a verdict may",
             "differ by the luck of the draw; the two kinds of file carry the same weights.",
             "",
             f"Written by `python -m benchmarks.formats` with torch {torch.__version__} on "
