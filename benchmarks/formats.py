@@ -128,7 +128,7 @@ def page(told: Sequence[Told], trial_steps: int) -> str:
             "",
             "Labelled cases (`tests/cases/dev_cases.jsonl`) sent as an architecture spec, as",
             "traced TorchScript and as an exported program (`.pt2`). A spec is measured over",
-            "three fresh initializations, a file over the one it carries: near an edge a verdict may",
+            "three fresh initializations, a file over its own: near an edge a verdict may",
             "differ by the luck of the draw; the two kinds of file carry the same weights.",
             "",
             f"Written by `python -m benchmarks.formats` with torch {torch.__version__} on "
