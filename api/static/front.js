@@ -8,31 +8,33 @@
   // Every call goes with the key, where there is one; a server that wants one is given it.
   async function call(path, options = {}) {
     const headers = new Headers(options.headers || {});
-    if (key()) headers.set("Authorization", `Bearer ${key()}`);
+    const shown = key();
+    if (shown) headers.set("Authorization", `Bearer ${shown}`);
     const answer = await fetch(path, { ...options, headers });
     if (answer.status !== 401) return answer;
-    await givenKey();
+    if (key() === shown) await givenKey(); // else another call was given one meanwhile
     return call(path, options);
   }
 
+  // Asked for once, however many calls wait for it.
+  let asking = null;
   function givenKey() {
-    sessionStorage.removeItem(KEY);
-    const form = at("key");
-    form.hidden = false;
-    at("key-text").focus();
-    return new Promise((resolve) => {
-      form.addEventListener(
-        "submit",
-        (event) => {
-          event.preventDefault();
-          sessionStorage.setItem(KEY, at("key-text").value.trim());
-          at("key-text").value = "";
-          form.hidden = true;
-          resolve();
-        },
-        { once: true },
-      );
+    asking ??= new Promise((resolve) => {
+      const form = at("key");
+      sessionStorage.removeItem(KEY);
+      form.hidden = false;
+      at("key-text").focus();
+      const take = (event) => {
+        event.preventDefault();
+        sessionStorage.setItem(KEY, at("key-text").value.trim());
+        at("key-text").value = "";
+        form.hidden = true;
+        asking = null;
+        resolve();
+      };
+      form.addEventListener("submit", take, { once: true });
     });
+    return asking;
   }
 
   async function refused(answer) {

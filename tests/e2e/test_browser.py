@@ -139,6 +139,20 @@ def test_with_a_key(browser: Browser, address: str, engine: FakeEngine) -> None:
     browser.value("sessionStorage.clear()")
 
 
+def test_a_key_is_asked_for_once(browser: Browser, address: str, engine: FakeEngine) -> None:
+    engine.outcome = with_report(sick_report())
+    engine.callers = {"gdx_key": Caller("local", frozenset(Scope), "1")}
+    browser.open(f"{address}/")
+    browser.wait_for("document.getElementById('key')?.hidden === false")  # for the recent ones
+    browser.value("document.querySelector('button.main').click()")
+    browser.value("document.getElementById('key-text').value = 'gdx_key'")
+    browser.value("document.querySelector('#key button').click()")
+    browser.wait_for(f"{HEADING} === 'This model will not train as it stands.'")
+    assert browser.value("sessionStorage.getItem('graddx-key')") == "gdx_key"
+    browser.events.clear()  # refusals are errors in the browser's log
+    browser.value("sessionStorage.clear()")
+
+
 def test_names_of_layers_do_nothing(browser: Browser, posted: Any) -> None:
     browser.open(posted(sick_report(name=EVIL)))
     assert browser.value("window.hit") is None
