@@ -273,6 +273,9 @@ class ActivationOut(Out):
     signal_share: Number
     """What the model's own random masks (dropout) leave of the signal: correlation over
     samples of the same batch passed twice, 0 … 1; null for a model without any."""
+    attainable_share: Number
+    """What the rates of those masks leave of a centred signal whatever the weights, 0 … 1; null
+    for a model without any."""
 
 
 class GradientOut(Out):

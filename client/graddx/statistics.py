@@ -74,6 +74,9 @@ class Activation:
     signal_share: float | None = None
     """What the model's own random masks (dropout) leave of the signal: correlation over
     samples of the same batch passed twice, 0 … 1; null for a model without any."""
+    attainable_share: float | None = None
+    """What the rates of those masks leave of a centred signal whatever the weights, 0 … 1; null
+    for a model without any."""
 
 
 @dataclass(frozen=True, slots=True)

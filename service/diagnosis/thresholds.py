@@ -121,7 +121,8 @@ SIGNAL_LOSS = Limits(warning=0.9, warning_width=0.06, error=1.15, error_width=0.
 """-log₁₀ of the signal that dropout and noise leave. Healthy labelled networks keep 0.63 and more,
 but usual recipes that train well keep less: 0.18 in vision transformers with dropout 0.1, 0.2 in a
 VGG with dropout 0.5 before its last layers (docs/zoo.md). Sick ones with dropout keep 0.06 and
-less, mixed ones 0.08 to 0.72."""
+less, mixed ones 0.08 to 0.72. The same for what the rates alone leave: 0.03 with dropout 0.5 at
+each of five layers, which is sick; 0.59 with 0.1 at each of five, which trains."""
 SIGNAL_RESOLUTION = 0.01
 """Share under which 64 samples do not tell a signal from none."""
 
@@ -141,6 +142,18 @@ SCALE_DRIFT_WORTH_TELLING = 1.0
 """Decades that activations drift over depth before an info is given: a tenfold change."""
 SCALE_DRIFT_WARNING = 2.0
 """Decades from which it is a warning: close to where training is at risk."""
+
+SCORE_CONCENTRATION = Limits(
+    warning=0.65, warning_width=0.05, error=0.985, error_width=0.0025, error_ceiling=0.9
+)
+"""Variance of squashed class scores under cross_entropy, over the largest they can have. Of the
+labelled networks that end so, healthy ones reach 0.0, mixed ones 0.03 … 0.95 and once 0.992; five
+of the six beyond 0.98 are sick."""
+RECTIFIED_LOSS = Limits(
+    warning=0.3, warning_width=0.04, error=1.3, error_width=0.15, error_ceiling=0.8
+)
+"""Decades of the loss at start over chance, of class scores behind a ReLU. Healthy labelled
+networks start at 1.1 times chance, mixed ones at 3 to 5, one at 82 is sick."""
 
 LOSS_OFF_WORTH_TELLING = 2.0
 """Loss at start over chance before an info is given. Healthy labelled networks: median 1.1."""

@@ -37,6 +37,9 @@ class ActivationStatistics:
     signal_share: float | None = None
     """Correlation over samples of the same batch passed twice, 0 … 1: what the model's own
     random masks (dropout) leave of the signal; None for a model without any."""
+    attainable_share: float | None = None
+    """What the rates of those masks leave of a centred signal whatever the weights, 0 … 1: the
+    product of 1 - p along the path that loses least; None for a model without any."""
 
 
 @dataclass(frozen=True, slots=True)

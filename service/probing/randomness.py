@@ -6,6 +6,10 @@ depth that signals reach). The same batch is run twice with different masks; the
 the correlation, over samples, of the two runs, Σ cov(y₁, y₂) / √(Σ var y₁ · Σ var y₂), sums over
 the elements of the output. Normal noise that is added (noisy ReLU, the latent code of a variational
 autoencoder) is the same in both runs: larger weights leave it behind.
+
+What is lost may come back while a model learns: where the samples hardly differ yet, behind small
+weights and large biases, any mask drowns them. What never comes back is what the masks' own rates
+take: of a centred signal a mask that keeps q leaves q, the variance of m·x/q being x²/q.
 """
 
 from __future__ import annotations
@@ -27,6 +31,12 @@ OTHER = 7919
 """Added to the seed of each mask for the second run."""
 ADDED = frozenset({"randn", "randn_like", "normal", "normal_", "normal_functional"})
 """Operations whose numbers are added and not multiplied with."""
+BERNOULLI = frozenset({"bernoulli", "bernoulli_"})
+"""Operations that draw a mask; their second argument is the share that it keeps."""
+EMPTY = frozenset({"empty", "empty_like", "new_empty", "zeros_like", "ones_like"})
+"""Operations that take another tensor's shape alone."""
+MULTIPLIED = frozenset({"mul", "mul_"})
+"""Operations by which a mask hides a signal."""
 
 
 def is_masked(graph: fx.Graph) -> bool:
@@ -65,6 +75,43 @@ def signal_shares(
         runs.append(outputs.seen)
     shares = {index: _share(first, runs[1][index]) for index, first in runs[0].items()}
     return {index: share for index, share in shares.items() if share is not None}
+
+
+def attainable_shares(graph: fx.Graph, layers: Sequence[Layer]) -> dict[int, float]:
+    """By layer index, 0 … 1: the product of what each mask keeps, along the path to the layer's
+    output that loses least. An upper bound of `signal_shares` where signals are centred, whatever
+    the weights; empty for a model without masks."""
+    if not is_masked(graph):
+        return {}
+    signals: dict[fx.Node, float] = {}
+    masks: dict[fx.Node, float] = {}
+    for node in graph.nodes:
+        _follow(node, signals, masks)
+    return {layer.index: signals.get(layer.output, 1.0) for layer in layers}
+
+
+def _follow(node: fx.Node, signals: dict[fx.Node, float], masks: dict[fx.Node, float]) -> None:
+    """What of the signal this node carries, or what the mask that it draws keeps."""
+    name = getattr(getattr(node.target, "overloadpacket", None), "__name__", "")
+    if node.op == "placeholder":
+        signals[node] = 1.0
+    elif name in BERNOULLI:
+        masks[node] = _rate(node, 1.0)
+    elif name not in EMPTY:
+        carried = [signals[source] for source in node.all_input_nodes if source in signals]
+        kept = [masks[source] for source in node.all_input_nodes if source in masks]
+        if carried:
+            hidden = min(kept, default=1.0) if name in MULTIPLIED else 1.0
+            own = 1.0 - _rate(node, 0.0) if name == "native_dropout" else 1.0
+            signals[node] = max(carried) * hidden * own
+        elif kept:
+            masks[node] = min(kept)
+
+
+def _rate(node: fx.Node, unknown: float) -> float:
+    """The probability that an operation was given."""
+    rate = node.args[1] if len(node.args) > 1 else None
+    return rate if isinstance(rate, float) else unknown
 
 
 class _Outputs(fx.Interpreter):

@@ -46,7 +46,7 @@ from service.probing.optimizers import updates
 from service.probing.pilot import micro_batch
 from service.probing.pretraining import Pretraining, asked, pretrain
 from service.probing.probe import Batch, Seed, choose_loss, gradients_of
-from service.probing.randomness import signal_shares
+from service.probing.randomness import attainable_shares, signal_shares
 from service.probing.recorder import Observed
 from service.probing.summary import summed_up
 from service.probing.trace import Recording, first_lines, preserved, primary_output
@@ -181,6 +181,7 @@ class Session:
                     signal = self._signal_shares()
         finally:
             self.restore()
+        attainable = attainable_shares(self.recording.module.graph, self.layers) if signal else {}
         measured = summed_up(seeds, self.loss, self.output_shape, self.model.frozen)
         return replace(
             measured,
@@ -195,7 +196,11 @@ class Session:
                     layer,
                     batch_normalization=self.batch_norms.get(layer.index),
                     dropout=self.dropout.get(layer.index, ()),
-                    activation=replace(layer.activation, signal_share=signal.get(layer.index)),
+                    activation=replace(
+                        layer.activation,
+                        signal_share=signal.get(layer.index),
+                        attainable_share=attainable.get(layer.index),
+                    ),
                 )
                 for layer in measured.layers
             ),

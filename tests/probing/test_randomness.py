@@ -94,3 +94,38 @@ def test_a_constant_output_says_nothing_of_itself() -> None:
     seen = shares(nn.Sequential(orthogonal(), nn.Dropout(0.5), head))
     assert seen[0] == pytest.approx(0.5, abs=0.02)
     assert seen[1] is None
+
+
+def attainable(model: nn.Module) -> list[float | None]:
+    plan = ProbePlan(inputs=(InputPlan((256,)),), batch_size=16, batches=1, seeds=1)
+    session = Session(loaded("torchscript", model, mode="train", dtype=torch.float32), plan)
+    return [layer.activation.attainable_share for layer in session.measure().layers]
+
+
+def test_what_the_rates_leave_does_not_depend_on_the_weights() -> None:
+    """Small weights, large biases: nothing of the signal passes, though dropout takes a tenth."""
+    first, last = nn.Linear(256, 256), nn.Linear(256, 256)
+    nn.init.constant_(first.bias, 5.0)
+    nn.init.normal_(first.weight, std=1e-4)
+    model = nn.Sequential(first, nn.Dropout(0.1), last, nn.AlphaDropout(0.2))
+    assert attainable(model) == pytest.approx([0.9, 0.72])
+    assert shares(model)[0] == pytest.approx(0.0, abs=0.05)
+
+
+def test_what_the_rates_leave_goes_by_the_best_path() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.inner, self.last = orthogonal(), orthogonal(), orthogonal()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = nn.functional.dropout(self.first(x), 0.2, training=True)
+            inner = nn.functional.dropout(self.inner(y), 0.5, training=True)
+            out: torch.Tensor = self.last(y + inner)
+            return out
+
+    assert attainable(Block()) == pytest.approx([0.8, 0.4, 0.8])
+
+
+def test_a_model_without_masks_has_no_bound() -> None:
+    assert attainable(nn.Sequential(orthogonal(), nn.ReLU(), orthogonal())) == [None, None]

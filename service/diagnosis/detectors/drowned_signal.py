@@ -14,15 +14,19 @@ class DrownedSignal:
     ### What it sees
     The same batch passed twice, with other dropout masks: the correlation over samples of what the
     last layer says. 1: the masks do not matter; 0: nothing of what it says comes from the input.
-    Normal noise that a model adds is held still: weights outgrow it.
+    Normal noise that a model adds is held still: weights outgrow it. And what the masks' rates
+    alone leave of a centred signal, 1 - p each: where small weights and large biases hide the
+    samples' differences, any mask drowns them, until the weights have learned.
 
     ### Why it matters
     Every dropout layer hides the signal behind a mask of its own, and depth multiplies what is
     lost. A gradient that points elsewhere at every step averages to nothing, though its size over
-    depth looks perfect.
+    depth looks perfect. Training fails where the rates themselves take everything; where they do
+    not it is at risk.
 
     ### Evidence
-    `signal_share` of the last layer, `layers` with the share that is left after each.
+    `signal_share` of the last layer, `layers` with the share that is left after each,
+    `attainable_share`: what the rates alone leave.
 
     ### Known false alarms
     A head that is zero at first says the bias alone; where the last layer tells nothing at all the
@@ -47,9 +51,10 @@ class DrownedSignal:
         if not shares:
             return QUIET
         last, share = shares[-1]
-        lost = -math.log10(max(share, thresholds.SIGNAL_RESOLUTION))
+        attainable = last.activation.attainable_share
         limits = thresholds.SIGNAL_LOSS
-        error, warning = limits.fails(lost), limits.at_risk(lost)
+        error = min(limits.fails(_lost(share)), limits.fails(_lost(attainable or 0.0)))
+        warning = max(limits.at_risk(_lost(share)), error)
         severity = grade(error, warning)
         if severity is None:
             return Reading(error=error, warning=warning, halfway=True)
@@ -63,6 +68,7 @@ class DrownedSignal:
             layers=[last],
             evidence={
                 "signal_share": share,
+                "attainable_share": attainable,
                 "layers": {layer.name: each for layer, each in shares},
                 "threshold": 10.0**-limits.warning,
             },
@@ -72,6 +78,11 @@ class DrownedSignal:
             ],
         )
         return Reading(found, error, warning, halfway=True)
+
+
+def _lost(share: float) -> float:
+    """In decades."""
+    return -math.log10(max(share, thresholds.SIGNAL_RESOLUTION))
 
 
 def _words(share: float) -> str:

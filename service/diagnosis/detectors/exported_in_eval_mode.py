@@ -11,8 +11,8 @@ class ExportedInEvalMode:
     """
     ### What it sees
     Batch normalizations that use their running mean and variance although the model was put into
-    training mode: what torch.jit.trace of a model in evaluation mode, or torch.jit.freeze, leaves
-    behind.
+    training mode: what torch.jit.trace or torch.export of a model in evaluation mode, or
+    torch.jit.freeze, leaves behind.
 
     ### Why it matters
     Such a normalization is a fixed scale and shift. It neither adapts to the batch nor keeps
@@ -27,7 +27,7 @@ class ExportedInEvalMode:
     either.
 
     ### References
-    PyTorch: torch.jit.trace (the mode of the traced module is kept), torch.jit.freeze.
+    PyTorch: torch.jit.trace (the mode of the traced module is kept), torch.jit.freeze, torch.export.
     """
 
     code = "exported_in_eval_mode"
@@ -51,6 +51,8 @@ class ExportedInEvalMode:
                 "training mode. The numbers are those of the model as exported.",
                 layers=fixed,
                 evidence={"layers": [x.name for x in fixed], "mode": case.plan.mode},
-                causes=["The model was in evaluation mode when it was traced, or was frozen."],
+                causes=[
+                    "The model was in evaluation mode when it was traced or exported, or was frozen."
+                ],
             )
         )

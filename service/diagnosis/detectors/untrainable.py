@@ -17,7 +17,8 @@ class Untrainable:
     It is the question itself. An error when none learned, a warning when only one did.
 
     ### Evidence
-    Per optimizer: `learned`, the best `progress` (0 chance … 1 solved), its rate; `steps`, `task`.
+    Per run: `optimizer`, `lr`, `steps`, `progress` (0 chance … 1 solved), `learned`; `steps` of
+    the longest, `task`.
 
     ### Known false alarms
     Few steps: very deep or recurrent models may need more than the trial gives. The verdict weighs
@@ -42,21 +43,23 @@ class Untrainable:
         who = " and ".join(OPTIMIZERS.get(name, name) for name in failed)
         do = "does" if len(failed) == 1 else "do"
         named = case.plan.optimizer
+        steps = max(case.trial.steps, *(len(run.loss) for run in case.trial.runs))
         rates = "any rate tried" if named is None else f"the rate {named.lr:g} that was named"
         return Reading(
             finding(
                 self,
                 Severity.ERROR if none else Severity.WARNING,
                 0.95,
-                f"{who} {do} not learn in {case.trial.steps} steps at {rates}. "
+                f"{who} {do} not learn in {steps} steps at {rates}. "
                 f"The task was {case.trial.task.replace('_', ' ')}.",
                 evidence={
-                    "steps": case.trial.steps,
+                    "steps": steps,
                     "task": case.trial.task,
                     "runs": [
                         {
                             "optimizer": run.optimizer,
                             "lr": run.lr,
+                            "steps": len(run.loss),
                             "progress": run.progress,
                             "learned": run.learned,
                         }

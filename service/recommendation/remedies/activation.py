@@ -40,6 +40,15 @@ OPEN_LOSSES = frozenset(
     {"cross_entropy", "bce_with_logits", "mse", "l1", "smooth_l1", "output_mean_square"}
 )
 """Losses whose input may be any real number."""
+LOGIT_LOSSES = frozenset({"cross_entropy", "bce_with_logits"})
+"""Losses that squash their input themselves."""
+FREED = {
+    "relu": ("ReLU", OPEN_LOSSES),
+    "softmax": ("Softmax", LOGIT_LOSSES),
+    "sigmoid": ("Sigmoid", LOGIT_LOSSES),
+    "tanh": ("Tanh", LOGIT_LOSSES),
+}
+"""Last operations, their torch.nn class, and the losses in front of which they are taken away."""
 OF_OUTPUT = {"output_loss_mismatch"}
 """Findings about the output alone: nothing inside needs another activation for them."""
 NOISE = 2.0
@@ -56,8 +65,8 @@ class ReplaceActivation:
     Sigmoid, softplus, tanh and their kin become ReLU in short stacks and ELU in long, narrow or
     normalized ones (GELU next to attention); in long or narrow plain stacks ReLU, GELU and their
     kin become ELU; ReLU whose units are dead becomes leaky ReLU. The layers in front are drawn
-    again with the gain of the new activation. The activation of the output layer stays, except a
-    ReLU in front of a loss that takes any number: that one is taken away.
+    again with the gain of the new activation. The activation of the output layer stays, except in
+    front of a loss that takes logits, or behind a ReLU any number: there it is taken away.
 
     ### When it is offered
     When gradients vanish or explode through such activations, they are saturated, samples become
@@ -107,37 +116,49 @@ class ReplaceActivation:
 
 
 def _freed_output(case: Case, codes: tuple[str, ...]) -> tuple[Recommendation, ...]:
-    """The output without the ReLU that keeps it from half of the numbers its loss takes."""
+    """The output without the activation that keeps it from the numbers its loss takes."""
     model, name = case.measurements.model, case.head()
-    if model.output_op != "relu" or model.loss not in OPEN_LOSSES or name is None:
+    old, losses = FREED.get(model.output_op or "", ("", frozenset()))
+    if model.loss not in losses or name is None:
         return ()
     if case.measurements.layers[-1].name != name:
         return ()
-    change: dict[str, object] = {"activation": "Identity", "replaces": "ReLU"}
+    change: dict[str, object] = {"activation": "Identity", "replaces": old}
     names = (name,)
-    module = _last_relu(case)
+    module = _last(case, old)
     return (
         Recommendation(
             id="",
             kind=ReplaceActivation.kind,
             layers=names,
-            title="Take the ReLU off the output",
-            why=f"{model.loss} takes any number; behind a ReLU the output cannot fall below 0, and"
-            " where it is 0 nothing is learned.",
+            title=f"Take the {old} off the output",
+            why=_why_freed(model.loss, old),
             resolves=codes,
             change=change,
             patch=_patch(case, names, change),
             code=source.replace_modules([module], "nn.Identity()")
             if module
-            else f"# in forward: return what {name} gives, without the ReLU",
+            else f"# in forward: return what {name} gives, without the {old}",
         ),
     )
 
 
-def _last_relu(case: Case) -> str | None:
-    """The spec's own layer that is the ReLU at its end."""
+def _why_freed(loss: str, old: str) -> str:
+    if old == "ReLU":
+        return (
+            f"{loss} takes any number; behind a ReLU the output cannot fall below 0, and where it "
+            "is 0 nothing is learned."
+        )
+    return (
+        f"{loss} takes logits and squashes them itself: behind another {old} the scores stay close "
+        "together, and where they lie at its ends nothing is learned."
+    )
+
+
+def _last(case: Case, kind: str) -> str | None:
+    """The spec's own layer that is the activation of this kind at its end."""
     nodes = case.architecture.layers if case.architecture else ()
-    behind = [node.name for node in nodes if node.type == "ReLU"]
+    behind = [node.name for node in nodes if node.type == kind]
     return behind[-1] if behind else None
 
 

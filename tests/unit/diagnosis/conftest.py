@@ -97,6 +97,7 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
         column("values_normalized", None),
         column("own_statistics", True),
         column("signal", None),
+        column("attainable", None),
         column("width", WIDTH),
         column("weight_abs_max", None),
         strict=True,
@@ -125,6 +126,7 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
                 correlation=correlation[i],
                 nonfinite_count=nonfinite,
                 signal_share=signal,
+                attainable_share=attainable,
             ),
             gradient=GradientStatistics(
                 rms=None,
@@ -173,6 +175,7 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
             values_normalized,
             own_statistics,
             signal,
+            attainable,
             width,
             weight_abs_max,
         ) in enumerate(columns)
