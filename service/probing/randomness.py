@@ -31,8 +31,10 @@ OTHER = 7919
 """Added to the seed of each mask for the second run."""
 ADDED = frozenset({"randn", "randn_like", "normal", "normal_", "normal_functional"})
 """Operations whose numbers are added and not multiplied with."""
-BERNOULLI = frozenset({"bernoulli", "bernoulli_"})
-"""Operations that draw a mask; their second argument is the share that it keeps."""
+BERNOULLI = "bernoulli_"
+"""Draws a mask; its second argument is the share that it keeps."""
+HALF = 0.5
+"""That argument's default, which a recorded call leaves out."""
 EMPTY = frozenset({"empty", "empty_like", "new_empty", "zeros_like", "ones_like"})
 """Operations that take another tensor's shape alone."""
 MULTIPLIED = frozenset({"mul", "mul_"})
@@ -95,23 +97,23 @@ def _follow(node: fx.Node, signals: dict[fx.Node, float], masks: dict[fx.Node, f
     name = getattr(getattr(node.target, "overloadpacket", None), "__name__", "")
     if node.op == "placeholder":
         signals[node] = 1.0
-    elif name in BERNOULLI:
-        masks[node] = _rate(node, 1.0)
+    elif name == BERNOULLI:
+        masks[node] = _rate(node, HALF)
     elif name not in EMPTY:
         carried = [signals[source] for source in node.all_input_nodes if source in signals]
         kept = [masks[source] for source in node.all_input_nodes if source in masks]
         if carried:
             hidden = min(kept, default=1.0) if name in MULTIPLIED else 1.0
-            own = 1.0 - _rate(node, 0.0) if name == "native_dropout" else 1.0
+            own = 1.0 - _rate(node, HALF) if name == "native_dropout" else 1.0
             signals[node] = max(carried) * hidden * own
         elif kept:
             masks[node] = min(kept)
 
 
-def _rate(node: fx.Node, unknown: float) -> float:
+def _rate(node: fx.Node, default: float) -> float:
     """The probability that an operation was given."""
     rate = node.args[1] if len(node.args) > 1 else None
-    return rate if isinstance(rate, float) else unknown
+    return rate if isinstance(rate, float) else default
 
 
 class _Outputs(fx.Interpreter):
