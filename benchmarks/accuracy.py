@@ -327,7 +327,7 @@ def page(cases: Sequence[Examined], sources: Sequence[Path], command: str) -> st
         "of three seeds. `mlp`, `cnn` and `rnn` were drawn as people "
         "draw networks, and were at hand while the thresholds were chosen. The other families "
         "(`benchmarks/families.py`) are drawn at the edge of training on purpose, where networks "
-        "begin to fail. Their first three seeds were at hand when the later detectors were written, "
+        "begin to fail. Their first three seeds were at hand when detectors were written later, "
         "and the weights of doubts and trial were fitted to them; `docs/calibration.md` says what "
         "fits make of groups that they have not seen. Seed 4 was drawn after everything was set: "
         "it stands apart below.",

@@ -114,6 +114,7 @@ def test_what_the_rates_leave_does_not_depend_on_the_weights() -> None:
 
 def test_what_the_rates_leave_goes_by_the_best_path() -> None:
     """The inner layer ends where it joins the skip connection."""
+
     class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -27,7 +27,8 @@ class ExportedInEvalMode:
     either.
 
     ### References
-    PyTorch: torch.jit.trace (the mode of the traced module is kept), torch.jit.freeze, torch.export.
+    PyTorch: torch.jit.trace (the mode of the traced module is kept), torch.jit.freeze,
+    torch.export.
     """
 
     code = "exported_in_eval_mode"
@@ -51,8 +52,6 @@ class ExportedInEvalMode:
                 "training mode. The numbers are those of the model as exported.",
                 layers=fixed,
                 evidence={"layers": [x.name for x in fixed], "mode": case.plan.mode},
-                causes=[
-                    "The model was in evaluation mode when it was traced or exported, or was frozen."
-                ],
+                causes=["The model was exported in evaluation mode, or was frozen."],
             )
         )
