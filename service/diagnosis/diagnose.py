@@ -214,9 +214,11 @@ def _who_trains(trial: Trial | None) -> str:
     learned = learned_by(trial)
     does = [OPTIMIZERS.get(name, name) for name, did in learned.items() if did]
     fails = [OPTIMIZERS.get(name, name) for name, did in learned.items() if not did]
-    if not does or not fails:
+    if trial is None or not does or not fails:
         return ""
-    return f"{' and '.join(does)} trains this, {' and '.join(fails)} does not. "
+    soon = min(len(run.loss) for run in trial.runs if run.learned) <= trial.steps
+    late = "" if soon else " late"
+    return f"{' and '.join(does)} trains this{late}, {' and '.join(fails)} does not. "
 
 
 def _first_sentence(found: Finding) -> str:
