@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -98,7 +99,9 @@ def backpack_norms(model: nn.Module, forward: Step) -> Iterator[Act]:
 
     def step() -> None:
         extended.zero_grad(set_to_none=True)
-        with backpack.backpack(extensions.BatchL2Grad()):
+        with backpack.backpack(extensions.BatchL2Grad()), warnings.catch_warnings():
+            # It names the modules that it leaves out.
+            warnings.simplefilter("ignore")
             forward(extended).backward()
 
     try:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from service.domain.errors import ModelRaised
+from service.probing import devices
 from service.probing.loaders.loaded import LoadedModel
 from service.probing.losses import Loss
 from service.probing.probe import Batch, gradients_of
@@ -41,7 +42,7 @@ def _answers(
     # Also without gradients as when it was recorded: a product of matrices is reckoned in another
     # order, and so differs in its last bits, when none is wanted.
     with preserved(model.buffers), torch.enable_grad():
-        torch.manual_seed(batch.seed)
+        devices.seed(batch.seed)
         output = primary_output(forward(*batch.inputs))
         if not (gradients and output.requires_grad):
             return (output.detach(),)

@@ -155,7 +155,7 @@ class OutputFigures:
     correlation: float | None
     """None for fewer than two samples that are not zero, too."""
     active: Tensor
-    """Units that are nonzero anywhere, bool (units,)."""
+    """1 for units that are nonzero anywhere, else 0, (units,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,9 @@ class Output:
         # NaN: told by norm and mean.
         std = _centred(scaled.values, mean) if exact else torch.full_like(mean, math.nan)
         cosine = self._cosine(scaled.values, rows, exact=exact)
-        found = torch.cat([head, mean, std, present, cosine, rows, high, low], 1)
+        largest = torch.maximum(high.amax(1, keepdim=True), -low.amin(1, keepdim=True))
+        active = (high != 0) | (low != 0)
+        found = torch.cat([head, mean, std, present, cosine, largest, rows, active], 1)
         if not exact:
             count = stack[0].numel()
             numbers: list[list[float]] = found[:, NORM : NORM + 2].tolist()
@@ -192,19 +194,18 @@ class Output:
 
     def read(self, row: Tensor, shape: torch.Size) -> OutputFigures:
         """The figures of a tensor of this shape."""
-        nonfinite, top, norm, mean, std, present, cosine = row[:7].tolist()
+        nonfinite, top, norm, mean, std, present, cosine, largest = row[:8].tolist()
         samples, count = shape[0] if self.samples else shape.numel(), shape.numel()
-        rows, rest = row[7 : 7 + samples], row[7 + samples :]
-        high, low = rest.view(2, -1)
+        rows, active = row[8 : 8 + samples], row[8 + samples :]
         norms = _norms(nonfinite, top, norm, rows)
-        active = ~((high == 0) & (low == 0))
         if norms.norm is None:
             return OutputFigures(norms, None, None, None, 1.0 - present, None, active)
         if math.isnan(std):
             std = math.sqrt(max(norm**2 / count - mean**2, 0.0))
-        largest = max(float(high.max()), -float(low.min())) * top
         told = None if math.isnan(cosine) or not norm else min(1.0, max(-1.0, cosine))
-        return OutputFigures(norms, mean * top, std * top, largest, 1.0 - present, told, active)
+        return OutputFigures(
+            norms, mean * top, std * top, largest * top, 1.0 - present, told, active
+        )
 
     def _extremes(self, stack: Tensor) -> tuple[Tensor, Tensor]:
         """Largest and smallest element of each unit, (L, units)."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from service.domain.measurements import GradientCheck
-from service.probing import operations, reductions
+from service.probing import devices, operations, reductions
 from service.probing.losses import Loss
 from service.probing.probe import Batch, gradients_of
 from service.probing.trace import preserved, primary_output
@@ -71,7 +71,7 @@ class GradientProbe:
             return list(gradients_of(self._loss(), self.parameters))
 
     def _loss(self) -> Tensor:
-        torch.manual_seed(self.batch.seed)
+        devices.seed(self.batch.seed)
         output = self.forward(*self.batch.inputs)
         return self.loss.compute(output, self.batch.target(output, self.loss))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from service.domain.measurements import SeedProfile
 from service.domain.probe_plan import OptimizerPlan
-from service.probing import figures, losses, operations, reductions
+from service.probing import devices, figures, losses, operations, reductions
 from service.probing.figures import CANCELS, Extent
 from service.probing.layering import Layer
 from service.probing.losses import Loss
@@ -91,7 +91,7 @@ class Seed:
 
     def run(self, batch: Batch, loss: Loss) -> None:
         """One forward and backward pass."""
-        torch.manual_seed(batch.seed)
+        devices.seed(batch.seed)
         inputs = tuple(
             tensor.detach().requires_grad_(tensor.is_floating_point()) for tensor in batch.inputs
         )

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from service.probing import devices
 from service.probing.layering import Layer
 from service.probing.probe import Batch
 from service.probing.trace import preserved
@@ -136,7 +137,7 @@ class _Outputs(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         self.seed += 1
         if _draws(n):
-            torch.manual_seed(self.seed if _is_added(n) else self.seed + self.offset)
+            devices.seed(self.seed if _is_added(n) else self.seed + self.offset)
         result = super().run_node(n)
         if n in self.wanted and isinstance(result, Tensor) and result.shape[:1] == (self.batch,):
             rows = result.detach().reshape(self.batch, -1)

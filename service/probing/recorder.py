@@ -35,8 +35,8 @@ class LayerRecord:
     """By dotted statistic name."""
     nonfinite_activation: int = 0
     nonfinite_gradient: int = 0
-    active: Tensor | None = None
-    """Units that were nonzero in any batch, bool (units,)."""
+    active: list[Tensor] = field(default_factory=list)
+    """1 for units that were nonzero, else 0, (units,) per batch."""
     sample_gains: list[Tensor] = field(default_factory=list)
     """Gain per sample, (B,) float64 per batch; not finite where no gradient arrived."""
     output_shape: tuple[int, ...] = ()
@@ -170,7 +170,7 @@ class Watch:
         numbers["activation.abs_max"].append(seen.abs_max)
         numbers["activation.zero_fraction"].append(seen.zero_fraction)
         numbers["activation.correlation"].append(seen.correlation)
-        record.active = seen.active if record.active is None else record.active | seen.active
+        record.active.append(seen.active)
         for reader in self._readers.get(index, ()):
             if reader in self.paths.chains and "input.rms" not in self.records[reader].numbers:
                 self.records[reader].numbers["input.rms"].append(rms)

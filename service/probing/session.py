@@ -27,7 +27,7 @@ from service.domain.measurements import (
     Trial,
 )
 from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
-from service.probing import export, trial
+from service.probing import devices, export, trial
 from service.probing.batch_norm import batch_normalizations
 from service.probing.budget import Fitted, fit
 from service.probing.data import Data, read, read_weights
@@ -99,6 +99,7 @@ class Session:
         straight = model.format == "spec" or isinstance(model.module, fx.GraphModule)
         self.recorded = straight or is_faithful(model, self.recording, batches, self.loss)
         self._last_changed: tuple[str, Session] | None = None
+        self._observed: Observed | None = None
         self.batch_norms = batch_normalizations(self.recording.module.graph, self.layers)
         self.dropout = by_layer(self.recording.module.graph, self.layers)
         self.inputs = () if data is None else self._input_statistics(data)
@@ -170,7 +171,7 @@ class Session:
         if training.loss_scale != 1.0:
             with self._loss_scaled(training.loss_scale):
                 return self.measure(after_steps=after_steps)
-        observed = Observed(self.recording, self.layers)
+        observed = self._watched()
         seeds, signal = [], {}
         try:
             for index in range(self.plan.seeds):
@@ -207,6 +208,12 @@ class Session:
             notes=self._notes(),
             after_steps=after_steps,
         )
+
+    def _watched(self) -> Observed:
+        """The recording with its taps; made once, unless every batch takes a path of its own."""
+        if self._observed is None or not self.recorded:
+            self._observed = Observed(self.recording, self.layers)
+        return self._observed
 
     def trial(self, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
         """The short trainings. Raises ChangeRefused when the changes cannot be made."""
@@ -307,7 +314,7 @@ class Session:
         initializations, where there are any."""
         self.restore()
         if self.model.fresh is not None and (seed or self.model.redrawn):
-            torch.manual_seed(self.plan.seed + seed)
+            devices.seed(self.plan.seed + seed)
             for name, value in self.model.fresh().items():
                 self.model.parameters[name].copy_(value)
         for name, value in self._pretrain(seed).items():
@@ -332,7 +339,7 @@ class Session:
         update = updates(parameters, self.plan.optimizer or SETTLING)
         for step in range(1, steps + 1):
             batch = self.batch(seed, -step)
-            torch.manual_seed(batch.seed)
+            devices.seed(batch.seed)
             output = self.forward(*batch.inputs)
             value = self.loss.compute(output, batch.target(output, self.loss))
             gradients = gradients_of(value, parameters)
@@ -385,7 +392,7 @@ class Session:
 
     def _record_again(self, batch: Batch) -> tuple[Recording, tuple[Layer, ...]]:
         """The path this very batch takes through a model whose path depends on its data."""
-        torch.manual_seed(batch.seed)
+        devices.seed(batch.seed)
         recording = self.model.record(batch.inputs)
         return recording, layers_of(recording.module.graph, self.model.parameters)
 
@@ -439,7 +446,7 @@ def _from_spec(
     device: torch.device,
     weights: bytes | None,
 ) -> LoadedModel:
-    torch.manual_seed(plan.seed)
+    devices.seed(plan.seed)
     module = spec.build(architecture)
     if weights is not None:
         _load(module, read_weights(weights))

@@ -188,9 +188,9 @@ def _fans(weight: Tensor | None) -> tuple[int | None, int | None]:
 
 
 def _dead(record: LayerRecord) -> float | None:
-    if record.active is None or record.active.numel() == 0:
+    if not record.active or record.active[0].numel() == 0:
         return None
-    return 1.0 - float(record.active.sum()) / record.active.numel()
+    return 1.0 - float(torch.stack(record.active).amax(0).mean())
 
 
 def _gain_quantiles(records: list[LayerRecord]) -> dict[str, float | None]:

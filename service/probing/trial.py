@@ -41,6 +41,7 @@ from torch import Tensor
 from service.domain.errors import NotDifferentiable
 from service.domain.measurements import Trial, TrialRun
 from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
+from service.probing import devices
 from service.probing.batches import ClassTask, class_task, generator_for, stretch
 from service.probing.data import Data
 from service.probing.devices import CPU, moved
@@ -345,7 +346,7 @@ def _train(
     norms: list[float] = []
     scores: list[float] = []
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(course.seed)
+        devices.seed(course.seed)
         longest = int(course.steps * ladder.stamina) if ladder else course.steps
         for loss, norm, score in islice(_steps(model, course, attempt), longest):
             losses.append(loss)

@@ -64,7 +64,7 @@ def test_outputs(
     assert seen.mean == pytest.approx(float(wide.mean()) * scale, rel=near)
     assert seen.std == pytest.approx(float(wide.std(correction=0)) * scale, rel=near)
     assert seen.abs_max == pytest.approx(float(wide.max()) * scale, rel=near)
-    assert seen.active.tolist() == (units.flatten(0, -2) != 0).any(0).tolist()
+    assert seen.active.bool().tolist() == (units.flatten(0, -2) != 0).any(0).tolist()
     share = float((wide == 0).double().mean())
     assert seen.zero_fraction == pytest.approx(share, abs=1e-12 if wide.numel() < 1 << 14 else 0.02)
     unit = rows / rows.norm(dim=1, keepdim=True)
