@@ -13,16 +13,17 @@ PIP := $(PY) -m pip install --disable-pip-version-check --quiet
 BASE := .venv/.stamp-run
 DEV := .venv/.stamp-dev
 BROKER := .venv/.stamp-broker
+GUIDE := site/index.html
 # Celery is needed only where the settings name a broker.
 EXTRA := $(if $(shell printenv GRADDX_BROKER_URL; sed -n 's/^GRADDX_BROKER_URL=//p' .env 2>/dev/null),$(BROKER))
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker migrate test lint types score accuracy repair cures bench calibration zoo constraints
+.PHONY: help run worker migrate test lint types score accuracy repair cures bench calibration zoo docs constraints
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-run: migrate $(EXTRA) ## serve on 127.0.0.1:8000 with local workers
+run: migrate $(EXTRA) $(GUIDE) ## serve on 127.0.0.1:8000 with local workers
 	@exec $(PY) -m api
 
 worker: $(BASE) $(EXTRA) ## one more worker on the same database, told by the broker if there is one
@@ -64,9 +65,16 @@ zoo: $(DEV) ## judge healthy networks in every form: writes docs/zoo.md (some te
 calibration: $(DEV) ## fit the confidence to labelled networks: writes docs/calibration.md (an hour)
 	@$(PY) -m benchmarks.calibrate --write
 
+docs: $(BASE) ## the docs as pages, served at /guide: writes site/
+	@$(PY) -m api.guide
+
 constraints: $(DEV) ## pin what is installed, except torch and what only torch needs
 	@$(PY) -m pip freeze --exclude-editable \
 	  | grep -viE '^(torch|filelock|fsspec|mpmath|networkx|sympy)[ =]' > constraints.txt
+
+# A second, and only after a change: `make run` keeps the pages as new as their sources.
+$(GUIDE): $(BASE) $(wildcard *.md docs/*.md docs/*/*.md examples/*.md api/guide/*.py api/guide/templates/* api/static/*)
+	@$(PY) -m api.guide
 
 $(PY):
 	$(PYTHON) -m venv .venv

@@ -27,6 +27,7 @@ from api.routes import (
     events,
     formats,
     front,
+    guide,
     health,
     history,
     prescription,
@@ -48,6 +49,7 @@ ROUTES = (
     health,
     front,
     docs,
+    guide,
 )
 """In the order of /docs."""
 UPLOADS = 16
@@ -85,6 +87,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
         app.include_router(routes.router)
     docs.mount_assets(app)
     front.mount_assets(app)
+    guide.mount(app)
     error_handlers.install(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, limit=settings.max_upload_mb << 20)

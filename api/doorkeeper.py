@@ -22,9 +22,9 @@ from service.domain.api_keys import Caller
 from service.domain.errors import GraddxError, Unauthorized
 from service.use_cases import Engine
 
-OPEN = ("/", "/livez", "/readyz", "/docs", "/openapi.json")
+OPEN = ("/", "/livez", "/readyz", "/docs", "/guide", "/openapi.json")
 """Paths that anyone may read: nothing of any owner is there."""
-OPEN_BELOW = ("/docs/", "/assets/", "/examples/")
+OPEN_BELOW = ("/docs/", "/guide/", "/assets/", "/examples/")
 """The same with everything below."""
 FRONT = "/"
 """Where a person is asked for a key."""

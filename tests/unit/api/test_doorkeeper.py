@@ -74,7 +74,7 @@ def test_everything_but_health_and_docs_needs_a_key(client: TestClient, locked: 
         assert answer.json()["code"] == "unauthorized", (method, path)
         assert answer.headers["www-authenticate"].startswith("Bearer")
         assert answer.headers["x-content-type-options"] == "nosniff"
-    assert opened == {"/", "/livez", "/readyz", "/docs"}
+    assert opened == {"/", "/livez", "/readyz", "/docs", "/guide"}
     assert client.get("/openapi.json").status_code == 200
     assert client.get("/v1/nothing").status_code == 401
     assert locked.submitted == []
