@@ -10,6 +10,9 @@ from torch import fx
 from service.probing import operations
 from service.probing.regions import OUTSIDE, Cut
 
+OUTPUT = "output"
+"""The node that gives the model's answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -62,9 +65,11 @@ def entry_of(cut: Cut, index: int, outputs: Sequence[fx.Node]) -> Entry:
         # goes in where they part.
         while path and not _may_enter(node, path[-1], own):
             node = path.pop()
+    # What the model answers with is no operation of a layer, even where it is the layer's input.
+    users = [user for user in node.users if user.op != OUTPUT]
     if path:
-        return Entry(node, tuple(user for user in node.users if user in own), tuple(path))
-    return Entry(node, tuple(u for u in node.users if cut.region_of.get(u) == index))
+        return Entry(node, tuple(user for user in users if user in own), tuple(path))
+    return Entry(node, tuple(user for user in users if cut.region_of.get(user) == index))
 
 
 def _may_enter(node: fx.Node, following: fx.Node, own: set[fx.Node]) -> bool:
@@ -101,7 +106,7 @@ def _exits(cut: Cut, index: int) -> list[fx.Node]:
         for node in cut.regions[index].nodes
         if "shape" in node.meta
         and any(
-            cut.region_of.get(user, OUTSIDE) != index or user.op == "output" for user in node.users
+            cut.region_of.get(user, OUTSIDE) != index or user.op == OUTPUT for user in node.users
         )
     ]
 

@@ -97,7 +97,8 @@ class Cut:
         if last >= 0 and self.regions[last].owner == owner and not self._anything_begins:
             region = self.regions[last]
             # A layer that is used again is another layer; a recurrent one is used at every step.
-            if region.op in _OF_SEVERAL_OPERATIONS or region.parameters[: len(weights)] != weights:
+            again = region.parameters[: len(weights)] == weights and not _prepares(region.heads[-1])
+            if region.op in _OF_SEVERAL_OPERATIONS or not again:
                 region.heads.append(node)
                 region.parameters += weights
                 return last
@@ -124,6 +125,11 @@ class Cut:
         if name in {"addmm", "mm", "linear", "mkldnn_linear", "mv", "addmv"}:
             return "linear"
         return "matmul" if name in operations.WEIGHTED else "scale"
+
+
+def _prepares(node: fx.Node) -> bool:
+    """Changes a weight in place before it is used: an embedding's max_norm."""
+    return operations.name_of(node) == "embedding_renorm"
 
 
 def _owner(weights: list[str]) -> str:
