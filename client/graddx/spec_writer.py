@@ -28,6 +28,8 @@ CALLED = {
 GIVES_TUPLE = ("RNN", "LSTM", "GRU", "MultiheadAttention")
 NOT_WRITTEN = ("device", "dtype", "inplace", "_weight", "_freeze")
 """Arguments that a spec has no use for."""
+GATHERING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+"""Kinds of parameter that name no argument."""
 
 
 class CannotWrite(InvalidInput):
@@ -262,8 +264,8 @@ def _arguments(module: nn.Module) -> dict[str, Any]:
     # RNN, LSTM and GRU hand on what they are given.
     maker = nn.RNNBase if isinstance(module, nn.RNNBase) else type(module)
     for name, parameter in inspect.signature(maker.__init__).parameters.items():
-        if name in ("self", "mode", *NOT_WRITTEN):
-            continue
+        if name in ("self", "mode", *NOT_WRITTEN) or parameter.kind in GATHERING:
+            continue  # Tanh has Module's own *args, Identity ignores them
         value = _kept(module, name)
         if value != parameter.default:
             found[name] = list(value) if isinstance(value, tuple) else value

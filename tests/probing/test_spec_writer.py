@@ -128,3 +128,13 @@ def test_from_the_shell(tmp_path: Path) -> None:
     assert wrong.exit_code == 2
     with pytest.raises(InvalidInput, match=r"give FILE\.py:NAME"):
         load("net.py")
+
+
+@pytest.mark.parametrize(
+    "activation", [nn.Tanh(), nn.Sigmoid(), nn.Softsign(), nn.Tanhshrink(), nn.Identity()]
+)
+def test_a_layer_without_arguments_is_said(activation: nn.Module) -> None:
+    """Their constructors are Module's own (*args, **kwargs), or ignore what they are given."""
+    spec = write_spec(nn.Sequential(nn.Linear(4, 3), activation), [{"shape": [4]}])
+    assert [one["type"] for one in spec["layers"]] == ["Linear", type(activation).__name__]
+    assert "args" not in spec["layers"][1]

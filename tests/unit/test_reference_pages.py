@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.unit.api.fake_engine import FakeEngine
 DOCS = Path(__file__).parents[2] / "docs"
 HTTP = (DOCS / "http.md").read_text(encoding="utf-8")
 CLI = (DOCS / "cli.md").read_text(encoding="utf-8")
-COMMANDS: dict[str, Any] = typer.main.get_group(app).commands
+COMMANDS: Mapping[str, Any] = typer.main.get_group(app).commands
 
 
 def test_every_call_is_told() -> None:
