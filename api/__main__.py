@@ -28,12 +28,16 @@ class Server(uvicorn.Server):
     """Says where it is once it answers."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then print the address: with port 0 nobody else knows it."""
+        """Listen, then print the addresses: with port 0 nobody else knows them."""
         await super().startup(sockets)
         for listening in (one for server in self.servers for one in server.sockets):
             host, port = listening.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
-            print(f"graddx is at http://{shown}:{port}/docs", flush=True)  # noqa: T201
+            at = f"http://{shown}:{port}"
+            print(  # noqa: T201
+                f"graddx is at {at}/docs (its calls), {at}/ (to ask), {at}/guide/ (the docs)",
+                flush=True,
+            )
 
 
 def main() -> None:

@@ -342,7 +342,7 @@ def _say_what_to_expect(analyses: SqlAnalyses, uploads_refused: str | None) -> N
     if not analyses.ready():
         log.warning("the database has not the current schema, nothing will work: make migrate")
     if uploads_refused is None:
-        log.info("accepting", formats=["spec", "torchscript"])
+        log.info("accepting", formats=["spec", "keras", "torchscript", "exported_program"])
     else:
         log.warning("accepting specs only", uploads_refused=uploads_refused)
 

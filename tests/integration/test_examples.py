@@ -112,6 +112,9 @@ NUMBERS: Mapping[str, Callable[[Report], float]] = {
     ),
     "dead_units": lambda r: max(present(x.activation.dead_unit_fraction) for x in hidden(r)),
     "saturated": lambda r: max(x.activation.saturated_fraction or 0.0 for x in hidden(r)),
+    "steps_remembered": lambda r: next(
+        one.evidence["remembered"] for one in r.diagnosis.findings if one.code == "fading_memory"
+    ),
     "uniform_limit": lambda r: math.sqrt(3.0) * present(weight(r.layers[0]).rms),
 }
 """What expected.toml calls them; examples/README.md says what each is."""
