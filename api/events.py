@@ -14,22 +14,12 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.concurrency import run_in_threadpool
 
 from api.schemas.responses import ProgressOut
-from service.domain.analysis import Analysis, Stage
+from service.domain.analysis import Analysis
 from service.domain.errors import AnalysisNotFound
+from service.domain.progress import END
 from service.use_cases import Engine
 
 EVENT_STREAM = "text/event-stream"
-PERCENT = {
-    Stage.LOAD: 5,
-    Stage.PROBE: 15,
-    Stage.DIAGNOSE: 40,
-    Stage.TRIAL: 45,
-    Stage.RECOMMEND: 60,
-    Stage.VERIFY: 65,
-}
-"""How far an analysis is when it enters a stage. Stages, not time: how long one takes depends on
-the model."""
-END = 100
 KEEP_ALIVE_SECONDS = 15.0
 """Longest silence: proxies cut silent connections off, often after 30 or 60 s."""
 FIRST_PAUSE, GROWTH, LAST_PAUSE = 0.02, 1.5, 0.25
@@ -72,7 +62,7 @@ async def events(engine: Engine, analysis: Analysis, told: int) -> AsyncIterator
 def _percent(analysis: Analysis) -> int:
     if analysis.status.final:
         return END
-    return PERCENT[analysis.stage] if analysis.stage else 0
+    return analysis.percent or 0
 
 
 def _progress(analysis: Analysis, percent: int) -> ProgressOut:

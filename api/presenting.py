@@ -58,6 +58,7 @@ def analysis_head_out(analysis: Analysis) -> AnalysisHeadOut:
         id=analysis.id,
         status=analysis.status.value,
         stage=analysis.stage,
+        percent=analysis.percent,
         queue_position=analysis.queue_position,
         created_at=analysis.created_at,
         started_at=analysis.started_at,

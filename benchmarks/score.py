@@ -29,11 +29,11 @@ from typing import Any
 
 import torch
 
-from service.domain.analysis import Stage
 from service.domain.findings import Verdict
 from service.domain.measurements import Measurements, ModelFacts, Trial
 from service.domain.model_source import ModelSource, SpecSource, model_source
 from service.domain.probe_plan import ProbePlan
+from service.domain.progress import Progress
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest, ModelRequest
 from service.pipeline import analyse
@@ -170,7 +170,7 @@ def oracle() -> Any:
     return module
 
 
-def unwatched(_stage: Stage) -> None:
+def unwatched(_now: Progress) -> None:
     """Nobody watches the stages here."""
 
 

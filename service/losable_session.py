@@ -26,11 +26,14 @@ _Answer = TypeVar("_Answer")
 class LosableSession:
     """A `ports.ProbeSession` that refuses every ask once its child is lost, and says why."""
 
-    def __init__(self, session: ProbeSession, on_loss: Callable[[], None]) -> None:
+    def __init__(
+        self, session: ProbeSession, on_loss: Callable[[], None], on_answer: Callable[[], None]
+    ) -> None:
         """`on_loss`: told at once; what it raises ends the analysis (a child may be gone because
-        somebody cancelled)."""
+        somebody cancelled). `on_answer`: told of every answer."""
         self._session = session
         self._on_loss = on_loss
+        self._on_answer = on_answer
         self.loss: ProbeFailure | None = None
         """Why the child is gone; None while it answers."""
 
@@ -60,8 +63,11 @@ class LosableSession:
     def _ask(self, ask: Callable[[], _Answer]) -> _Answer:
         if self.loss is None:
             try:
-                return ask()
+                answer = ask()
             except LOST as failure:
                 self.loss = failure
                 self._on_loss()
+            else:
+                self._on_answer()
+                return answer
         raise ChangeRefused(f"the probe's child is gone: {self.loss.detail}")

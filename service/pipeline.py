@@ -16,6 +16,7 @@ from service.domain.findings import Diagnosis, Severity, Verdict
 from service.domain.measurements import Measurements, ModelFacts, Trial
 from service.domain.model_source import ModelSource, SpecSource
 from service.domain.probe_plan import ProbePlan
+from service.domain.progress import Progress, progress
 from service.domain.report import Cost, Report
 from service.domain.request import AnalysisRequest
 from service.losable_session import LosableSession
@@ -38,14 +39,14 @@ def analyse(
     request: AnalysisRequest,
     source: ModelSource,
     prober: Prober,
-    on_stage: Callable[[Stage], None],
+    tell: Callable[[Progress], None],
     keep: Keep | None = None,
     find_baseline: Callable[[str], Baseline | None] = lambda _: None,
 ) -> Report:
     """Answer one request. A child that is lost after the diagnosis costs what it had still to
     verify, and no more. `keep`: stores the repaired weights. `find_baseline`: the analysis of this
     id, to compare with; None when it is gone. Raises ProbeFailure, SandboxUnavailable."""
-    watch = _Stopwatch(on_stage)
+    watch = _Stopwatch(tell)
     plan = request.probe
     with watch.stage(Stage.LOAD), prober.open(source, plan) as session:
         facts = session.facts
@@ -53,7 +54,7 @@ def analyse(
             measurements = with_predictions(session.measure())
         with watch.stage(Stage.DIAGNOSE):
             diagnosis, settled = _static(request, session, measurements)
-        rest = LosableSession(session, watch.announce_again)
+        rest = LosableSession(session, watch.tell_again, watch.answered)
         trial: Trial | None = None
         if facts.trial_steps and wants_trial(diagnosis, plan):
             with watch.stage(Stage.TRIAL):
@@ -73,7 +74,7 @@ def analyse(
             )
             if request.model.kind == "keras" and architecture is not None:
                 advice = tuple(replace(one, code=in_keras(one, architecture)) for one in advice)
-        with watch.stage(Stage.VERIFY):
+        with watch.stage(Stage.VERIFY, expected=len(advice)):
             verified = verify(
                 rest,
                 advice,
@@ -223,20 +224,22 @@ def _as_used(plan: ProbePlan, facts: ModelFacts, measurements: Measurements) -> 
 
 
 class _Stopwatch:
-    """Tells the stage as it begins, and keeps how long each took by itself."""
+    """Tells how far it is, and keeps how long each stage took by itself."""
 
-    def __init__(self, on_stage: Callable[[Stage], None]) -> None:
-        self._on_stage = on_stage
-        self._current = Stage.LOAD
+    def __init__(self, tell: Callable[[Progress], None]) -> None:
+        self._tell = tell
+        self._now = progress(Stage.LOAD)
+        self._answered, self._expected = 0, 1
         self._started = time.perf_counter()
         self._inner = 0.0
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, stage: Stage) -> Iterator[None]:
-        """Time one stage; stages within it are taken off its own time."""
-        self._current = stage
-        self._on_stage(stage)
+    def stage(self, stage: Stage, *, expected: int = 1) -> Iterator[None]:
+        """Time one stage; stages within it are taken off its own time. `expected`: asks of the
+        child that it is known to have."""
+        self._answered, self._expected = 0, expected
+        self._come_to(progress(stage))
         began, before = time.perf_counter(), self._inner
         try:
             yield
@@ -246,9 +249,18 @@ class _Stopwatch:
             self._inner = before + took
             self.seconds[stage.value] = round(self.seconds.get(stage.value, 0.0) + own, 6)
 
-    def announce_again(self) -> None:
-        """Tell the stage under way once more: whoever watches may say that all is in vain."""
-        self._on_stage(self._current)
+    def answered(self) -> None:
+        """The child has answered one ask of the stage under way."""
+        self._answered += 1
+        self._come_to(progress(self._now.stage, self._answered, self._expected))
+
+    def tell_again(self) -> None:
+        """Tell once more where it is: whoever watches may say that all is in vain."""
+        self._tell(self._now)
+
+    def _come_to(self, now: Progress) -> None:
+        self._now = now
+        self._tell(now)
 
     def total(self) -> float:
         """Seconds since the analysis began."""

@@ -9,11 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from service.domain.analysis import Analysis, Failure, Queue, Stage, Status
+from service.domain.analysis import Analysis, Failure, Queue, Status
 from service.domain.api_keys import ApiKey
 from service.domain.measurements import LayerMeasurements, Measurements, ModelFacts, Trial
 from service.domain.model_source import ModelSource
 from service.domain.probe_plan import ProbePlan
+from service.domain.progress import Progress
 from service.domain.report import Report
 
 
@@ -220,8 +221,8 @@ class AnalysisRepository(Protocol):
         """Analyses that nobody was told of for so long and whose lease ran out or, if asked for,
         that wait. From now on they count as told of."""
 
-    def heartbeat(self, claim: Claim, *, lease_seconds: float, stage: Stage) -> bool:
-        """Extend the lease and tell the stage; False: the claim is lost or cancelled, stop."""
+    def heartbeat(self, claim: Claim, *, lease_seconds: float, progress: Progress) -> bool:
+        """Extend the lease and tell how far it is; False: the claim is lost or cancelled, stop."""
 
     def release(self, claim: Claim) -> bool:
         """running → queued: a worker that stops hands back; False: the claim was lost."""

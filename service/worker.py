@@ -15,6 +15,7 @@ import structlog
 from service.domain.analysis import Failure, Queue, Stage
 from service.domain.errors import GraddxError, InternalError
 from service.domain.model_source import ModelSource, model_source
+from service.domain.progress import Progress, progress
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest
 from service.ports import AnalysisRepository, Claim, Prober
@@ -24,6 +25,8 @@ POLL_SECONDS = 1.0
 BEAT_SECONDS = 0.5
 """How often a heartbeat is written, or LEASE_SECONDS / 3; bounds how long a cancelled child
 goes on."""
+STEP_SECONDS = 0.25
+"""How often progress within a stage is written, at most: whoever follows looks as often."""
 TICK_SECONDS = 0.05
 """How soon a new stage or a request to stop is noticed."""
 SILENT_BEATS = 3
@@ -36,7 +39,7 @@ AGAIN_SECONDS = 0.25
 
 log = structlog.get_logger()
 
-Analyse = Callable[[AnalysisRequest, ModelSource, Prober, Callable[[Stage], None]], Report]
+Analyse = Callable[[AnalysisRequest, ModelSource, Prober, Callable[[Progress], None]], Report]
 """The pipeline."""
 Wait = Callable[[float], bool]
 """Sleep until woken or so many seconds are over; False: nobody is left to work for."""
@@ -160,7 +163,7 @@ class Worker:
             with _Heartbeat(
                 claim, self._analyses, self._prober, self._lease_seconds, lambda: self._stopping
             ) as heartbeat:
-                result = self._result(claim, heartbeat.enter)
+                result = self._result(claim, heartbeat.tell)
             became = self._patiently(lambda: self._save(claim, result, heartbeat))
             seconds = time.monotonic() - began
             log.info(became, seconds=round(seconds, 3))
@@ -191,13 +194,13 @@ class Worker:
         while not self._stopping and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, TICK_SECONDS))
 
-    def _result(self, claim: Claim, on_stage: Callable[[Stage], None]) -> Report | Failure | None:
+    def _result(self, claim: Claim, tell: Callable[[Progress], None]) -> Report | Failure | None:
         """What came out; None: it was abandoned between two stages."""
         analysis = claim.analysis
         self._work_for(analysis.owner)
         try:
             source = model_source(analysis.request.model, analysis.model_format or "spec")
-            return self._analyse(analysis.request, source, self._prober, on_stage)
+            return self._analyse(analysis.request, source, self._prober, tell)
         except Abandoned:
             return None
         except GraddxError as error:
@@ -248,7 +251,7 @@ class _Heartbeat:
         self._prober = prober
         self._lease_seconds = lease_seconds
         self._told_to_stop = told_to_stop
-        self._stage = self._told = Stage.LOAD
+        self._now = self._told = progress(Stage.LOAD)
         self._beaten = time.monotonic()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -261,11 +264,11 @@ class _Heartbeat:
         self._done.set()
         self._thread.join()
 
-    def enter(self, stage: Stage) -> None:
-        """The work comes to this stage. Raises Abandoned when it should not go on."""
+    def tell(self, now: Progress) -> None:
+        """The work has come so far. Raises Abandoned when it should not go on."""
         if self.lost or self.stopping:
             raise Abandoned
-        self._stage = stage
+        self._now = now
 
     def _run(self) -> None:
         while not self._done.wait(TICK_SECONDS):
@@ -277,16 +280,20 @@ class _Heartbeat:
                 self._prober.abort()
 
     def _due(self) -> bool:
+        if self._now.stage is not self._told.stage:
+            return True
         pause = beat_seconds(self._lease_seconds)
-        return self._stage is not self._told or time.monotonic() - self._beaten >= pause
+        if self._now != self._told:
+            pause = min(pause, STEP_SECONDS)
+        return time.monotonic() - self._beaten >= pause
 
     def _beat(self) -> None:
-        stage = self._stage
+        now = self._now
         try:
             self.lost = not self._analyses.heartbeat(
-                self._claim, lease_seconds=self._lease_seconds, stage=stage
+                self._claim, lease_seconds=self._lease_seconds, progress=now
             )
         except Exception:
             # Without a database nobody can take the analysis either; the fence decides at the end.
             log.exception("no heartbeat could be written", analysis=self._claim.analysis.id)
-        self._told, self._beaten = stage, time.monotonic()
+        self._told, self._beaten = now, time.monotonic()

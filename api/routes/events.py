@@ -9,10 +9,11 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import AnalysisId, EngineDep
-from api.events import END, EVENT_STREAM, events, last_percent
+from api.events import EVENT_STREAM, events, last_percent
 from api.negotiation import negotiate
 from api.openapi import problems
 from api.schemas.responses import ProgressOut
+from service.domain.progress import END
 
 router = APIRouter(prefix="/v1/analyses/{analysis_id}", tags=["analyses"])
 

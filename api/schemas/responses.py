@@ -406,7 +406,10 @@ class AnalysisHeadOut(Out):
     status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     """Where it stands."""
     stage: str | None
-    """What a running analysis is doing: load, probe, diagnose, trial, recommend."""
+    """What a running analysis is doing: load, probe, diagnose, trial, recommend, verify."""
+    percent: int | None
+    """How far a running analysis is, 0 … 99: what the probe's process has answered, not time; null
+    otherwise."""
     queue_position: int | None
     """While queued: how many analyses are ahead."""
     created_at: datetime
@@ -462,7 +465,8 @@ class ProgressOut(Out):
     queue_position: int | None
     """While queued: how many analyses are ahead."""
     percent: int
-    """Stages gone by, 0 … 100; it only grows, and is 100 when the analysis is final."""
+    """Stages gone by, and within one what the probe's process has answered, 0 … 100; it only grows,
+    and is 100 when the analysis is final."""
     verdict: str | None
     """Of a succeeded analysis."""
     passed: bool | None

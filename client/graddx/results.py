@@ -229,7 +229,9 @@ class AnalysisHead:
     status: str
     """queued, running, succeeded, failed or cancelled."""
     stage: str | None = None
-    """What a running analysis is doing: load, probe, diagnose, trial, recommend."""
+    """What a running analysis is doing: load, probe, diagnose, trial, recommend, verify."""
+    percent: int | None = None
+    """How far a running analysis is, 0 … 99; None otherwise."""
     queue_position: int | None = None
     """While queued: how many analyses are ahead."""
     created_at: datetime | None = None
@@ -286,7 +288,7 @@ class Progress:
     queue_position: int | None = None
     """While queued: how many analyses are ahead."""
     percent: int | None = None
-    """Stages gone by, 0 … 100, growing; None where the server sends no events."""
+    """0 … 100, growing; None where the server does not say."""
     verdict: str | None = None
     """Of a succeeded analysis."""
     passed: bool | None = None

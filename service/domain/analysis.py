@@ -98,6 +98,8 @@ class Analysis:
     """Of the call that asked for it, so that one word finds it in every log."""
     stage: Stage | None = None
     """What the running attempt is doing."""
+    percent: int | None = None
+    """How far the running attempt is, 0 … 99 (`service.domain.progress`)."""
     model_format: str | None = None
     """spec, torchscript, exported_program or keras."""
     model_sha256: str | None = None

@@ -22,10 +22,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
-from service.domain.analysis import Analysis, Failure, Queue, Stage, Status
+from service.domain.analysis import Analysis, Failure, Queue, Status
 from service.domain.api_keys import LOCAL
 from service.domain.errors import AnalysisNotFound, IdempotencyInFlight
 from service.domain.measurements import LayerMeasurements
+from service.domain.progress import Progress
 from service.domain.report import Report
 from service.ports import Backlog, Claim, Clock, Filter, LayerAt, LayerPage, Once, Page
 from service.storage import cursors, lease_queue, mapping, submissions
@@ -236,15 +237,15 @@ class SqlAnalyses:
             before = now - timedelta(seconds=seconds)
             return lease_queue.overdue(connection, queue, now, before, waiting=waiting, limit=limit)
 
-    def heartbeat(self, claim: Claim, *, lease_seconds: float, stage: Stage) -> bool:
-        """Extend the lease and tell the stage; False: the claim is lost or cancelled, stop."""
+    def heartbeat(self, claim: Claim, *, lease_seconds: float, progress: Progress) -> bool:
+        """Extend the lease and tell how far it is; False: the claim is lost or cancelled, stop."""
         lease = self._clock.now() + timedelta(seconds=lease_seconds)
-        return self._write(claim, {"lease_until": lease, "stage": stage.value})
+        return self._write(claim, {"lease_until": lease, **mapping.progress_values(progress)})
 
     def release(self, claim: Claim) -> bool:
         """Hand the analysis back to the queue; False: the claim was lost."""
         return self._write(
-            claim, {"status": Status.QUEUED.value, "lease_until": None, "stage": None}
+            claim, {"status": Status.QUEUED.value, "lease_until": None, **mapping.NO_PROGRESS}
         )
 
     def succeed(self, claim: Claim, report: Report) -> bool:

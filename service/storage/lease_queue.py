@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, 
 
 from service.domain.analysis import Failure, Queue, Stage, Status
 from service.domain.errors import WorkerLost
+from service.domain.progress import progress
 from service.ports import Backlog
 from service.storage import mapping
 from service.storage.tables import analyses, is_open
@@ -140,7 +141,7 @@ def _take(
         "worker": worker,
         "started_at": now,
         "lease_until": now + timedelta(seconds=lease_seconds),
-        "stage": Stage.LOAD.value,
+        **mapping.progress_values(progress(Stage.LOAD)),
     }
     return (row.id, attempt) if _compare_and_set(connection, row, values) else None
 
@@ -161,4 +162,4 @@ def failed(failure: Failure) -> dict[str, Any]:
 
 def finished(now: datetime) -> dict[str, Any]:
     """Columns of an analysis that nobody works on any more."""
-    return {"finished_at": now, "lease_until": None, "stage": None}
+    return {"finished_at": now, "lease_until": None, **mapping.NO_PROGRESS}

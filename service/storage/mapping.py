@@ -11,6 +11,7 @@ from sqlalchemy import RowMapping
 from service.domain.analysis import Analysis, Failure, Queue, Stage, Status
 from service.domain.api_keys import ApiKey, Scope
 from service.domain.measurements import LayerMeasurements
+from service.domain.progress import Progress
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest
 from service.ports import Artifact
@@ -96,6 +97,7 @@ def analysis(row: RowMapping, report: Report | None) -> Analysis:
         queue=Queue(row["queue"]),
         request_id=row["request_id"],
         stage=None if row["stage"] is None else Stage(row["stage"]),
+        percent=row["percent"],
         model_format=row["model_format"],
         model_sha256=row["model_sha256"],
         verdict=row["verdict"],
@@ -104,6 +106,15 @@ def analysis(row: RowMapping, report: Report | None) -> Analysis:
         report=report,
         queue_position=row["queue_position"],
     )
+
+
+NO_PROGRESS: dict[str, None] = {"stage": None, "percent": None}
+"""Columns of an analysis that nobody works on."""
+
+
+def progress_values(progress: Progress) -> dict[str, Any]:
+    """Columns of one that somebody works on."""
+    return {"stage": progress.stage.value, "percent": progress.percent}
 
 
 def report(text: str | None, layers: tuple[LayerMeasurements, ...]) -> Report | None:

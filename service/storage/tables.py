@@ -14,6 +14,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -25,7 +26,7 @@ from sqlalchemy import (
 from service.domain.analysis import Queue, Status
 from service.domain.api_keys import LOCAL
 
-REVISION = "0004"
+REVISION = "0005"
 """The migration that gives this schema."""
 
 NAME_LENGTH = 255
@@ -74,6 +75,7 @@ analyses = Table(
     Column("worker", String(255)),
     Column("lease_until", UtcDateTime),
     Column("stage", String(16)),
+    Column("percent", SmallInteger),
     Column("model_format", String(32)),
     Column("model_sha256", String(64)),
     Column("verdict", String(16)),

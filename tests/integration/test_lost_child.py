@@ -25,6 +25,7 @@ from service.domain.errors import (
 from service.domain.measurements import Measurements, ModelFacts, Trial
 from service.domain.model_source import ModelSource, SpecSource
 from service.domain.probe_plan import OptimizerPlan, ProbePlan
+from service.domain.progress import Progress
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest, ModelRequest
 from service.pipeline import analyse
@@ -103,7 +104,7 @@ def report_on(
 ) -> Report:
     request = AnalysisRequest(ModelRequest("spec", spec), plan)
     told = [] if stages is None else stages
-    return analyse(request, SpecSource(resolve(spec)), prober, told.append)
+    return analyse(request, SpecSource(resolve(spec)), prober, lambda now: told.append(now.stage))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -199,12 +200,12 @@ def test_a_child_that_was_ended_on_purpose_ends_the_analysis() -> None:
     class Unwanted(Exception):
         """What a watcher says of a cancelled analysis."""
 
-    told: list[Stage] = []
+    told: list[Progress] = []
 
-    def watch(stage: Stage) -> None:
-        if stage in told:
+    def watch(now: Progress) -> None:
+        if now in told:
             raise Unwanted
-        told.append(stage)
+        told.append(now)
 
     request = AnalysisRequest(ModelRequest("spec", SICK), PLAN)
     prober = FailingProber("measure", 2, ProbeCrashed("the probe was aborted"))
@@ -228,3 +229,14 @@ def test_a_sealed_child_that_trains_for_ever_leaves_the_diagnosis() -> None:
     assert report.recommendations[0].effect is not None
     assert report.prescription is None
     assert report.notes[-1].startswith("probe_timeout: the probe took longer than 6 seconds;")
+
+
+def test_progress_grows_with_every_change_that_is_verified() -> None:
+    told: list[Progress] = []
+    request = AnalysisRequest(ModelRequest("spec", SICK), PLAN)
+    analyse(request, SpecSource(resolve(SICK)), InProcessProber(), told.append)
+    percents = [now.percent for now in told]
+    assert percents == sorted(percents)
+    assert [now.stage for now in told[:3]] == [Stage.LOAD, Stage.PROBE, Stage.DIAGNOSE]
+    assert len({now.percent for now in told if now.stage is Stage.VERIFY}) >= 4
+    assert percents[-1] < 100

@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from service.domain.analysis import Analysis, Failure, Queue, Stage, Status
 from service.domain.errors import AnalysisNotFound, InvalidRequest
 from service.domain.findings import Verdict
+from service.domain.progress import progress
 from service.ports import Backlog, Claim, Filter
 from service.storage.analyses import SqlAnalyses
 from service.storage.lease_queue import MAX_LOST
@@ -131,8 +132,10 @@ def test_a_heartbeat_extends_the_lease_and_tells_the_stage(
     added = _add(analyses, clock)
     claim = _claim(analyses)
     clock.advance(LEASE - 1)
-    assert analyses.heartbeat(claim, lease_seconds=LEASE, stage=Stage.TRIAL)
-    assert analyses.get(added.id).stage is Stage.TRIAL
+    now = progress(Stage.VERIFY, 3, 4)
+    assert analyses.heartbeat(claim, lease_seconds=LEASE, progress=now)
+    found = analyses.head(added.id)
+    assert (found.stage, found.percent) == (now.stage, now.percent)
     clock.advance(LEASE - 1)
     assert analyses.claim("w2", lease_seconds=LEASE) is None
 
@@ -145,7 +148,7 @@ def test_a_lease_that_ran_out_is_claimed_again_and_the_first_worker_is_fenced_of
     clock.advance(LEASE + 1)
     second = _claim(analyses, "w2")
     assert (second.analysis.id, second.attempt) == (added.id, 2)
-    assert not analyses.heartbeat(late, lease_seconds=LEASE, stage=Stage.PROBE)
+    assert not analyses.heartbeat(late, lease_seconds=LEASE, progress=progress(Stage.PROBE))
     assert not analyses.succeed(late, report(Verdict.HEALTHY))
     assert not analyses.fail(late, FAILURE)
     assert not analyses.release(late)
@@ -243,11 +246,11 @@ def test_a_holder_is_succeeded_within_its_lease_only_if_it_is_silent(
     seen = analyses.lease(named.id)
     assert seen is not None
     clock.advance(0.5)
-    assert analyses.heartbeat(holder, lease_seconds=LEASE, stage=Stage.PROBE)
+    assert analyses.heartbeat(holder, lease_seconds=LEASE, progress=progress(Stage.PROBE))
     take = partial(analyses.claim_this, named.id, "w2", lease_seconds=LEASE)
     assert take(silent_since=seen) is None
     assert take(silent_since=analyses.lease(named.id)) is not None
-    assert not analyses.heartbeat(holder, lease_seconds=LEASE, stage=Stage.PROBE)
+    assert not analyses.heartbeat(holder, lease_seconds=LEASE, progress=progress(Stage.PROBE))
     assert analyses.lease(NOBODY) is None
 
 
@@ -276,7 +279,7 @@ def test_cancel(analyses: SqlAnalyses, clock: HeldClock, running: bool) -> None:
     assert analyses.get(added.id).finished_at == clock.now()
     assert analyses.claim("w2", lease_seconds=LEASE) is None
     if claim is not None:
-        assert not analyses.heartbeat(claim, lease_seconds=LEASE, stage=Stage.PROBE)
+        assert not analyses.heartbeat(claim, lease_seconds=LEASE, progress=progress(Stage.PROBE))
         assert not analyses.succeed(claim, report())
     assert analyses.cancel(added.id) is Status.CANCELLED
 

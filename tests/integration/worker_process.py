@@ -22,6 +22,7 @@ from service.domain.analysis import Queue, Stage
 from service.domain.errors import ModelRaised, ProbeCrashed
 from service.domain.model_source import ModelSource
 from service.domain.probe_plan import ProbePlan
+from service.domain.progress import Progress, progress
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest
 from service.ports import Prober, ProbeSession
@@ -56,9 +57,9 @@ def analyse(
     request: AnalysisRequest,
     source: ModelSource,
     prober: Prober,
-    on_stage: Callable[[Stage], None],
+    tell: Callable[[Progress], None],
 ) -> Report:
-    on_stage(Stage.PROBE)
+    tell(progress(Stage.PROBE))
     with prober.open(source, request.probe) as session:
         match request.labels.get("do"):
             case "sleep":

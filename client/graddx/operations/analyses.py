@@ -70,7 +70,9 @@ def wait(
         if time.monotonic() >= deadline:
             raise NotFinished(analysis, timeout)
         if progress:
-            progress(Progress(analysis.status, analysis.stage, analysis.queue_position))
+            progress(
+                Progress(analysis.status, analysis.stage, analysis.queue_position, analysis.percent)
+            )
 
 
 def events(_server: Server, analysis_id: str) -> Stream:

@@ -15,6 +15,7 @@ from api.app import create_app
 from service.config import Settings
 from service.domain.analysis import Analysis, Stage, Status
 from service.domain.api_keys import Caller, Scope
+from service.domain.progress import progress
 from tests.unit.api.bodies import body
 from tests.unit.api.fake_engine import FakeEngine, cancel, fail, fall_ill, succeed
 
@@ -54,7 +55,8 @@ class Staged(FakeEngine):
         if status.final:
             self.analyses[analysis_id] = fall_ill(known)
             return replace(self.analyses[analysis_id], report=None)
-        return replace(known, status=status, stage=stage, queue_position=None)
+        percent = progress(stage).percent if stage else None
+        return replace(known, status=status, stage=stage, percent=percent, queue_position=None)
 
 
 def running(*stages: Stage) -> list[tuple[Status, Stage | None]]:
@@ -82,6 +84,30 @@ def test_every_stage_is_told_and_then_the_end() -> None:
     }  # fmt: skip
     assert [one["id"] for one in told] == [str(percent) for percent in percents]
     assert told[0]["retry"] == "1000"
+
+
+def test_progress_within_a_stage_is_told() -> None:
+    class Verifying(FakeEngine):
+        looks = iter(range(4))
+
+        def head(self, analysis_id: str) -> Analysis:
+            answered = next(self.looks)
+            known = self.analyses[analysis_id]
+            if answered == 3:
+                return replace(fall_ill(known), report=None)
+            far = progress(Stage.VERIFY, answered, 4)
+            return replace(
+                known, status=Status.RUNNING, stage=far.stage, percent=far.percent,
+                queue_position=None,
+            )  # fmt: skip
+
+    engine = Verifying()
+    engine.outcome = None
+    told = parsed(followed(engine).text)[1:]
+    assert [one["data"]["stage"] for one in told] == ["verify"] * 3 + [None]
+    percents = [one["data"]["percent"] for one in told]
+    assert percents == sorted(set(percents))
+    assert percents[0] == 65
 
 
 def test_progress_never_goes_back() -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from service.domain.analysis import Analysis, Queue, Stage, Status
+from service.domain.analysis import Analysis, Queue, Status
 from service.domain.errors import AnalysisNotFound, ArtifactNotFound, ModelRaised
 from service.domain.model_source import ModelSource
 from service.domain.probe_plan import InputPlan, ProbePlan
+from service.domain.progress import Progress
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest, ModelRequest
 from service.intake.program import program_in
@@ -117,7 +118,7 @@ def _fails(
     request: AnalysisRequest,
     source: ModelSource,
     prober: Prober,
-    on_stage: Callable[[Stage], None],
+    tell: Callable[[Progress], None],
 ) -> Report:
     raise ModelRaised("no")
 

@@ -28,6 +28,7 @@ from service.domain.errors import (
     UnsupportedArtifact,
 )
 from service.domain.probe_plan import InputPlan, ProbePlan
+from service.domain.progress import progress
 from service.domain.request import AnalysisRequest, ModelRequest
 from service.intake.program import program_in
 from service.intake.unknown import describe
@@ -380,7 +381,7 @@ def test_remove_cancels_what_is_open_and_deletes_what_is_final(house: House) -> 
     claim = house.analyses.claim("w1", lease_seconds=60)
     assert claim is not None
     assert house.use_cases.remove(working.id)
-    assert not house.analyses.heartbeat(claim, lease_seconds=60, stage=Stage.PROBE)
+    assert not house.analyses.heartbeat(claim, lease_seconds=60, progress=progress(Stage.PROBE))
 
 
 def test_readiness_wants_the_schema_and_a_worker(house: House, tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from service.domain.analysis import Analysis, Stage, Status
+from service.domain.analysis import Analysis, Status
 from service.domain.errors import ModelRaised
 from service.domain.model_source import ModelSource, SpecSource
 from service.domain.probe_plan import ProbePlan
+from service.domain.progress import Progress
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest, ModelRequest
 from service.ports import Prober, ProbeSession
@@ -68,7 +69,7 @@ def test_a_worker_outlives_a_database_that_is_away_and_rebuilds_the_model_from_t
         request: AnalysisRequest,
         source: ModelSource,
         prober: Prober,
-        on_stage: Callable[[Stage], None],
+        tell: Callable[[Progress], None],
     ) -> Report:
         sources.append(source)
         raise ModelRaised("no")
