@@ -88,10 +88,10 @@ def test_every_stage_is_told_and_then_the_end() -> None:
 
 def test_progress_within_a_stage_is_told() -> None:
     class Verifying(FakeEngine):
-        looks = iter(range(4))
+        answers = iter(range(4))
 
         def head(self, analysis_id: str) -> Analysis:
-            answered = next(self.looks)
+            answered = next(self.answers)
             known = self.analyses[analysis_id]
             if answered == 3:
                 return replace(fall_ill(known), report=None)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from service.domain.analysis import Analysis, Status
+from service.domain.analysis import Analysis, Stage, Status
 from service.domain.errors import ModelRaised
 from service.domain.model_source import ModelSource, SpecSource
 from service.domain.probe_plan import ProbePlan
-from service.domain.progress import Progress
+from service.domain.progress import Progress, progress
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest, ModelRequest
 from service.ports import Prober, ProbeSession
@@ -117,7 +117,7 @@ class Told:
         request: AnalysisRequest,
         source: ModelSource,
         prober: Prober,
-        on_stage: Callable[[Stage], None],
+        tell: Callable[[Progress], None],
     ) -> Report:
         self.asked += 1
         raise ModelRaised("no")
@@ -144,7 +144,7 @@ def test_what_somebody_has_is_left_to_them_while_their_heart_beats(told: Told) -
 
     def beat() -> None:
         while not ended.wait(LEASE / 6):
-            told.analyses.heartbeat(claim, lease_seconds=LEASE, stage=Stage.PROBE)
+            told.analyses.heartbeat(claim, lease_seconds=LEASE, progress=progress(Stage.PROBE))
 
     beating = threading.Thread(target=beat)
     beating.start()
