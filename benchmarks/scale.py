@@ -145,6 +145,7 @@ def row_costs(times: int = 300) -> tuple[float, float, float]:
 
     from alembic import command
     from service.domain.analysis import Stage
+    from service.domain.progress import progress
     from service.storage.analyses import SqlAnalyses
     from service.storage.clock import DatabaseClock
     from service.storage.session import Database
@@ -164,7 +165,7 @@ def row_costs(times: int = 300) -> tuple[float, float, float]:
             claim = analyses.claim_this(added.id, "w", lease_seconds=15)
             assert claim is not None
             for stage in (Stage.PROBE, Stage.DIAGNOSE, Stage.RECOMMEND):
-                analyses.heartbeat(claim, lease_seconds=15, stage=stage)
+                analyses.heartbeat(claim, lease_seconds=15, progress=progress(stage))
             assert analyses.succeed(claim, done)
         seconds = (time.perf_counter() - began) / times
         database.close()

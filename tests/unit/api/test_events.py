@@ -103,7 +103,7 @@ def test_progress_within_a_stage_is_told() -> None:
 
     engine = Verifying()
     engine.outcome = None
-    told = parsed(followed(engine).text)[1:]
+    told = parsed(followed(engine).text)
     assert [one["data"]["stage"] for one in told] == ["verify"] * 3 + [None]
     percents = [one["data"]["percent"] for one in told]
     assert percents == sorted(set(percents))
