@@ -13,7 +13,7 @@ import uvicorn
 from api import VERSION, keys
 from api.app import create_app
 from api.redaction import redact_event, redact_server_logs
-from service import bootstrap
+from service import bootstrap, logs
 from service.config import load, unknown_variables
 
 log = structlog.get_logger()
@@ -54,7 +54,7 @@ def main() -> None:
 
 def serve() -> None:
     """Answer until SIGTERM or SIGINT."""
-    _log_to_stderr()
+    logs.to_stderr(redact_event)
     for complaint in unknown_variables():
         log.warning(complaint)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -69,27 +69,14 @@ def serve() -> None:
                 port=settings.port,
                 timeout_graceful_shutdown=GRACE_SECONDS,
                 server_header=False,
+                log_config=None,  # as everybody else here
+                log_level="info",
             )
             redact_server_logs()
             Server(config).run()
     except bootstrap.Unprotected as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_UNPROTECTED)
-
-
-def _log_to_stderr() -> None:
-    """One JSON object a line, as the workers do."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            redact_event,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 if __name__ == "__main__":

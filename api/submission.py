@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import anyio.from_thread
 import anyio.to_thread
+import structlog
 from anyio import CapacityLimiter
 from asgi_correlation_id import correlation_id
 from starlette.datastructures import FormData, UploadFile
@@ -31,6 +32,8 @@ from service.domain.errors import (
 )
 from service.domain.request import AnalysisRequest, ModelRequest
 from service.use_cases import Artifact, Engine, Submitted
+
+log = structlog.get_logger()
 
 CHUNK = 1 << 20
 """Bytes read at a time from an uploaded file."""
@@ -97,11 +100,16 @@ class Reader:
         return bytes(body)
 
     async def _submit(self, request: AnalysisRequest, key: str | None) -> Submitted:
+        request_id = _request_id()
         if key is not None:
-            once = partial(self.engine.submit_once, request, key, request_id=_request_id())
-            return await anyio.to_thread.run_sync(once)
-        plain = partial(self.engine.submit, request, request_id=_request_id())
-        return Submitted(await anyio.to_thread.run_sync(plain), False)
+            once = partial(self.engine.submit_once, request, key, request_id=request_id)
+            submitted = await anyio.to_thread.run_sync(once)
+        else:
+            plain = partial(self.engine.submit, request, request_id=request_id)
+            submitted = Submitted(await anyio.to_thread.run_sync(plain), False)
+        made = submitted.analysis
+        log.info("submitted", analysis=made.id, request_id=request_id, queue=made.queue.value)
+        return submitted
 
     async def _submit_form(self, form: FormData, key: str | None) -> Analysis:
         _check_parts(form)

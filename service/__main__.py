@@ -7,13 +7,12 @@ looks into the database, or is woken by the API that started it.
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
 import sys
 
 import structlog
 
-from service import bootstrap
+from service import bootstrap, logs
 from service.config import Settings, load, unknown_variables
 from service.dispatch.devices import visible_gpus
 from service.dispatch.each_gpu import EachGpu
@@ -31,7 +30,7 @@ def main() -> None:
     prune.add_argument("--days", type=float, required=True, help="older than so many days")
     prune.add_argument("--layers-only", action="store_true", help="only their per-layer statistics")
     asked = parser.parse_args()
-    _log_to_stderr()
+    logs.to_stderr()
     if asked.wake_fd is None:
         # A worker of the API's would only repeat what the API has said.
         for complaint in unknown_variables():
@@ -65,36 +64,6 @@ def _each_gpu() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: workers.stop())
     workers.run()
-
-
-def _log_to_stderr() -> None:
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-    )
-    # What libraries say, in the same form.
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
-            ],
-            foreign_pre_chain=[
-                structlog.stdlib.add_log_level,
-                structlog.stdlib.add_logger_name,
-                structlog.processors.TimeStamper(fmt="iso"),
-            ],
-        )
-    )
-    logging.basicConfig(handlers=[handler], level=logging.WARNING)
 
 
 if __name__ == "__main__":

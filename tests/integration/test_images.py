@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -82,9 +83,22 @@ def test_they_answer_as_the_compose_file_sets_them(
             timeout=60,
         )
         try:
-            _answer_together(images, composed["api"], composed["worker-cpu"])
+            analysis = _answer_together(images, composed["api"], composed["worker-cpu"])
         finally:
             broker.delete()
+    said = {name: _logged(images[name]) for name in images}
+    (submitted,) = (one for one in said["api"] if one["event"] == "submitted")
+    assert submitted["analysis"] == analysis["id"]
+    at_work = [one for one in said["worker"] if one.get("analysis") == analysis["id"]]
+    assert [one["event"] for one in at_work] == ["claimed", "succeeded"]
+    assert {one["request_id"] for one in at_work} == {submitted["request_id"]}
+    assert {one["attempt"] for one in at_work} == {1}
+
+
+def _logged(folder: Path) -> list[dict[str, Any]]:
+    """What the processes of this image said: JSON, every line."""
+    lines = (folder / "log").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def _without_password(name: str, url: str, folder: Path) -> dict[str, str]:
@@ -99,7 +113,7 @@ def _without_password(name: str, url: str, folder: Path) -> dict[str, str]:
 
 def _answer_together(
     images: dict[str, Path], of_api: dict[str, str], of_worker: dict[str, str] | None = None
-) -> None:
+) -> dict[str, Any]:
     with _running("api", images, of_api) as api, _running("worker", images, of_worker or of_api):
         assert api.stdout is not None
         told = re.search(r"http://[\d.]+:(\d+)/docs", api.stdout.readline())
@@ -116,6 +130,8 @@ def _answer_together(
             analysis = json.load(answer)
     assert analysis["status"] == "succeeded"
     assert analysis["diagnosis"]["verdict"] == "healthy"
+    found: dict[str, Any] = analysis
+    return found
 
 
 def _settings(name: str, images: dict[str, Path], here: dict[str, str]) -> dict[str, str]:
@@ -131,14 +147,15 @@ def _running(
     (command,) = arguments_of("CMD", DOCKERFILES[name])
     python, *rest = json.loads(command)
     assert python == "python", shlex.join([python, *rest])
-    process = subprocess.Popen(
-        [sys.executable, *rest],
-        cwd=images[name],
-        env=_settings(name, images, here) | {"GRADDX_HOST": "127.0.0.1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    with (images[name] / "log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, *rest],
+            cwd=images[name],
+            env=_settings(name, images, here) | {"GRADDX_HOST": "127.0.0.1"},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
     try:
         yield process
     finally:
