@@ -84,7 +84,7 @@ def api(
     environment: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Operator:
     monkeypatch.chdir(environment["GRADDX_DATA_DIR"])  # no .env of ours
-    monkeypatch.setattr("api.__main__._log_to_stderr", lambda: None)
+    monkeypatch.setattr("api.__main__.logs.to_stderr", lambda *_: None)
     return Operator(environment, capsys, monkeypatch)
 
 
