@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from api.doorkeeper import is_open
 from api.error_handlers import STATUS
+from api.openapi_examples import problem_examples, request_examples
 from api.schemas.problems import (
     MEDIA_TYPE,
     GateAnalysisFailed,
@@ -21,8 +20,6 @@ from api.schemas.problems import (
 from api.schemas.requests import AnalysisIn, AnalysisOptions
 from api.schemas.responses import ProgressOut
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-"""Requests anyone can post; shown in /docs."""
 _GATE: dict[int, type[Problem]] = {417: GateFailed, 502: GateAnalysisFailed, 504: GateNotFinished}
 _COMPONENTS: tuple[type[Problem | AnalysisOptions | ProgressOut], ...] = (
     AnalysisIn,
@@ -43,40 +40,20 @@ def _reference(model: type) -> dict[str, str]:
 
 def problems(*codes: str) -> Responses:
     """The error answers of a route, by error code."""
-    statuses = sorted({STATUS[code] for code in (*codes, "internal_error")})
+    by_status: dict[int, list[str]] = {}
+    for code in (*codes, "internal_error"):
+        by_status.setdefault(STATUS[code], []).append(code)
     return {
         status: {
-            "description": ", ".join(
-                f"`{code}`" for code in (*codes, "internal_error") if STATUS[code] == status
-            ),
-            "content": {MEDIA_TYPE: {"schema": _reference(_GATE.get(status, Problem))}},
+            "description": ", ".join(f"`{code}`" for code in by_status[status]),
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": _reference(_GATE.get(status, Problem)),
+                    "examples": problem_examples(by_status[status]),
+                }
+            },
         }
-        for status in statuses
-    }
-
-
-def _examples() -> dict[str, Any]:
-    files = {path.stem: json.loads(path.read_text()) for path in sorted(EXAMPLES.glob("*.json"))}
-    examples = files | _with_stored_files(files["healthy_mlp"]["model"])
-    return {
-        name: {"summary": name.replace("_", " "), "value": value}
-        for name, value in examples.items()
-    }
-
-
-def _with_stored_files(spec: dict[str, Any]) -> dict[str, Any]:
-    """With ids to be replaced by what `PUT /v1/artifacts` answers."""
-    stored = [f"sha256:{digit * 64}" for digit in "012"]
-    return {
-        "stored_model_and_real_samples": {
-            "model": {"kind": "artifact", "id": stored[0]},
-            "probe": {"data": stored[1], "mode": "as_saved"},
-            "retain": "statistics",
-        },
-        "spec_with_trained_weights": {
-            "model": {**spec, "weights": stored[2]},
-            "probe": {"data": stored[1]},
-        },
+        for status in sorted(by_status)
     }
 
 
@@ -142,6 +119,15 @@ def _put_behind_the_door(document: dict[str, Any]) -> None:
             operation["responses"].setdefault(str(status), refusals[status])
 
 
+def _take_back_json(document: dict[str, Any]) -> None:
+    """FastAPI says JSON of every success, also of one whose media types are told."""
+    for operation in (one for path in document["paths"].values() for one in path.values()):
+        for response in operation["responses"].values():
+            content = response.get("content", {})
+            if len(content) > 1 and not content.get("application/json", True)["schema"]:
+                del content["application/json"]
+
+
 def describe(app: FastAPI) -> dict[str, Any]:
     """The whole document, made once."""
     if app.openapi_schema is None:
@@ -159,7 +145,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema
         _put_behind_the_door(document)
+        _take_back_json(document)
         posted = document["paths"]["/v1/analyses"]["post"]["requestBody"]["content"]
-        posted["application/json"]["examples"] = _examples()
+        posted["application/json"]["examples"] = request_examples()
         app.openapi_schema = document
     return app.openapi_schema

@@ -74,6 +74,7 @@ class BaselineOut(Out):
     """The analysis it was compared with."""
 
     id: str
+    """Of the analysis."""
 
 
 class CostOut(Out):
@@ -125,7 +126,9 @@ class EffectOut(Out):
     verified: bool | None
     """null when nothing could be measured."""
     before: Json
+    """verdict, total_gain, median_gain and loss_at_start as it came."""
     after: Json
+    """The same once it was applied."""
     resolved: tuple[str, ...]
     """Finding codes that went away."""
     introduced: tuple[str, ...]
@@ -213,8 +216,11 @@ class QuantilesOut(Out):
     """Of one number over its repetitions."""
 
     p50: Number
+    """Median."""
     p90: Number
+    """Nine in ten are smaller."""
     max: Number
+    """Largest."""
     n: int
     """Finite repetitions."""
 
@@ -223,7 +229,9 @@ class GradientCheckOut(Out):
     """A derivative of the loss along one direction, by autograd and by a two-sided difference."""
 
     autograd: Number
+    """By autograd; in units of the loss."""
     difference: Number
+    """By the difference; likewise."""
     relative_error: Number
     """0 … 2."""
     blocked: bool
@@ -254,6 +262,7 @@ class ActivationOut(Out):
     """Of a layer's output."""
 
     mean: Number
+    """Mean over batch and units."""
     std: Number
     """≥ 0."""
     rms: Number
@@ -310,6 +319,7 @@ class ParameterOut(Out):
     name: str
     """As in named_parameters()."""
     shape: tuple[int, ...]
+    """As in the state dict."""
     rms: Number
     """Of the parameter, ≥ 0."""
     grad_norm: Number
@@ -362,14 +372,19 @@ class LayerOut(Out):
     residual: bool
     """True when another layer's output is added here."""
     fan_in: int | None
+    """Inputs of one unit, ≥ 1; null where there is no weight."""
     fan_out: int | None
+    """Outputs that one input reaches, ≥ 1; null where there is no weight."""
     depth: int
     """Longest chain of layers that ends here, from 1."""
     output_shape: tuple[int, ...]
     """With the batch dimension."""
     activation: ActivationOut
+    """Of its output."""
     gradient: GradientOut
+    """Of the loss with respect to its output."""
     parameters: tuple[ParameterOut, ...]
+    """Its own."""
     spread: dict[str, tuple[Number, Number]]
     """Lowest and highest value over seeds and batches, by dotted name (gradient.gain …)."""
     time_steps: TimeStepsOut | None = None
@@ -396,13 +411,16 @@ class DiagnosisOut(Out):
     prescription: PrescriptionOut | None
     """null when healthy, or not known."""
     model: ModelDiagnosisOut
+    """What holds of the whole model."""
     layers: tuple[LayerOut, ...]
+    """In the order in which the model computes them."""
 
 
 class AnalysisHeadOut(Out):
     """An analysis without its result."""
 
     id: str
+    """Opaque; sorts by creation."""
     status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     """Where it stands."""
     stage: str | None
@@ -427,12 +445,14 @@ class AnalysisHeadOut(Out):
     error: FailureOut | None
     """Of a failed analysis."""
     model: ModelOut
+    """What was analysed, as far as it is known."""
 
 
 class AnalysisOut(AnalysisHeadOut):
     """An analysis, with its result when it succeeded."""
 
     engine: EngineOut
+    """What made the measurements."""
     cached: bool
     """True when answered from an identical finished analysis."""
     notes: tuple[str, ...]
@@ -451,6 +471,7 @@ class AnalysesOut(Out):
     """One page, newest first."""
 
     items: tuple[AnalysisHeadOut, ...]
+    """Newest first."""
     next_cursor: str | None
     """For `cursor`; null on the last page."""
 
@@ -477,6 +498,7 @@ class SideOut(Out):
     """One of two analyses that are compared."""
 
     id: str
+    """Of the analysis."""
     status: str
     """succeeded, failed or cancelled."""
     created_at: datetime
@@ -497,7 +519,9 @@ class StatisticChangeOut(Out):
     statistic: str = Field(examples=["gradient.gain"])
     """Dotted name."""
     before: Number
+    """In the first; null where it is not finite, or the layer has it not."""
     after: Number
+    """In the second; likewise."""
     ratio: Number
     """after / before; null where that means nothing."""
     before_range: tuple[Number, Number] | None
@@ -537,7 +561,9 @@ class ComparisonOut(Out):
     """What changed from one analysis to another."""
 
     before: SideOut
+    """The first of the two."""
     after: SideOut
+    """The second."""
     same_model: bool
     """The same file, or the same spec."""
     probe_differs: tuple[str, ...]
@@ -579,6 +605,7 @@ class HistoryOut(Out):
     statistic: str
     """Dotted name."""
     items: tuple[HistoryPointOut, ...]
+    """Newest first."""
     next_cursor: str | None
     """For `cursor`; null on the last page."""
 
@@ -591,6 +618,7 @@ class LayersOut(Out):
     status: str
     """Layers are there once it succeeded."""
     layers: tuple[LayerOut, ...]
+    """In the order in which the model computes them; empty until the analysis succeeded."""
 
 
 class ArtifactOut(Out):
@@ -632,6 +660,7 @@ class ArgumentOut(Out):
     """An argument of a layer or an initializer."""
 
     name: str
+    """As torch names it."""
     required: bool
     """False: it has a default, or is inferred."""
     inferred: bool
@@ -668,12 +697,15 @@ class CatalogOut(Out):
     """What this server knows, read off its registries."""
 
     detectors: tuple[DetectorOut, ...]
+    """Findings that can be made."""
     remedies: tuple[RemedyOut, ...]
+    """Recommendations that can be made."""
     layer_types: tuple[LayerTypeOut, ...]
     """Every type, activations too."""
     activations: tuple[str, ...]
     """Names of the layer types that are activations."""
     initializers: tuple[InitializerOut, ...]
+    """Functions that `init` may name."""
 
 
 class LiveOut(Out):
@@ -686,5 +718,6 @@ class ReadyOut(Out):
     """Can it take and finish work?"""
 
     ready: bool
+    """Every check is true."""
     checks: dict[str, bool]
     """database, workers …"""

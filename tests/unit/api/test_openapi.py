@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import schemathesis
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -19,12 +22,15 @@ from schemathesis.specs.openapi.checks import (
 
 from api.app import create_app
 from api.error_handlers import STATUS
+from api.schemas import problems
 from api.schemas.reading import read_analysis
 from service.config import Settings
 from service.domain.model_source import model_source
+from tests.unit.api.contract import contract_of
 from tests.unit.api.fake_engine import FakeEngine, fall_ill
 from tests.unit.api.reports import Sketcher
 
+CONTRACT = Path(__file__).with_name("contract.json")
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.json"))
 CASES = 20
 """Generated requests per operation."""
@@ -149,11 +155,93 @@ def test_every_reference_resolves(document: dict[str, Any]) -> None:
     assert names <= document["components"]["schemas"].keys()
 
 
-def test_every_request_field_is_described(document: dict[str, Any]) -> None:
-    schemas = document["components"]["schemas"]
+def test_every_field_and_parameter_is_described(document: dict[str, Any]) -> None:
+    """With its unit and range, as far as it has any; a constant says itself."""
     fields = {
         f"{name}.{field}": value
-        for name in ("AnalysisIn", "ProbeIn", "OptimizerIn", "InputIn", "LayerIn", "IgnoreIn")
-        for field, value in schemas[name]["properties"].items()
+        for name, schema in document["components"]["schemas"].items()
+        for field, value in schema.get("properties", {}).items()
     }
-    assert [name for name, value in fields.items() if "description" not in value] == []
+    assert len(fields) > 200
+    operations = [one for path in document["paths"].values() for one in path.values()]
+    fields |= {
+        f"{operation['operationId']} {one['name']}": one
+        for operation in operations
+        for one in operation.get("parameters", ())
+    }
+    silent = [
+        name for name, one in fields.items() if "description" not in one and "const" not in one
+    ]
+    assert silent == []
+
+
+def test_every_problem_has_an_example_that_is_one(document: dict[str, Any]) -> None:
+    for path in document["paths"].values():
+        for operation in path.values():
+            for status, response in operation["responses"].items():
+                told = response.get("content", {}).get("application/problem+json")
+                if told is None:
+                    continue
+                values = [one["value"] for one in told["examples"].values()]
+                codes = set(re.findall(r"`(\w+)`", response["description"]))
+                assert {one["code"] for one in values} == codes
+                assert {one["status"] for one in values} == {int(status)}
+                kind = told["schema"]["$ref"].rpartition("/")[2]
+                for one in values:
+                    assert getattr(problems, kind).model_validate(one).title
+
+
+def test_every_request_example_is_taken_as_it_stands(document: dict[str, Any]) -> None:
+    """But those whose ids are to be filled in, and they say so."""
+    posted = document["paths"]["/v1/analyses"]["post"]["requestBody"]["content"]
+    examples = posted["application/json"]["examples"]
+    kinds = set()
+    with TestClient(create_app(FakeEngine(), Settings())) as client:
+        for example in examples.values():
+            kinds.add(example["value"]["model"].get("kind", "spec"))
+            if "put the ids" in example["summary"]:
+                assert "sha256:000" in json.dumps(example) or "sha256:111" in json.dumps(example)
+                continue
+            answer = client.post("/v1/analyses?wait=0", json=example["value"])
+            assert answer.status_code in (200, 202), answer.text
+    assert kinds == {"spec", "keras", "artifact"}
+
+
+def test_json_is_told_only_where_it_is_given(document: dict[str, Any]) -> None:
+    for path in document["paths"].values():
+        for operation in path.values():
+            for response in operation["responses"].values():
+                for told in response.get("content", {}).values():
+                    assert told["schema"]
+
+
+def test_the_contract_holds() -> None:
+    """What is told in words may change; paths, parameters, fields and types were promised."""
+    kept = json.loads(CONTRACT.read_text())
+    now = contract_of(create_app(FakeEngine(), Settings()).openapi())
+    told = list(_differences(kept, now))
+    assert not told, (
+        "the API differs from tests/unit/api/contract.json:\n  "
+        + "\n  ".join(told[:20])
+        + "\nwhat only adds is written there by `make contract`; what breaks callers needs a /v2"
+    )
+
+
+def _differences(kept: Any, now: Any, where: str = "") -> Iterator[str]:
+    if isinstance(kept, dict) and isinstance(now, dict):
+        for key in sorted(kept.keys() | now.keys()):
+            if key not in now:
+                yield f"gone: {where}/{key}"
+            elif key not in kept:
+                yield f"new: {where}/{key}"
+            else:
+                yield from _differences(kept[key], now[key], f"{where}/{key}")
+    elif kept != now:
+        yield f"changed: {where}: {kept!r} → {now!r}"
+
+
+def test_words_are_no_promise_and_fields_called_like_them_are() -> None:
+    words = {"title": "T", "properties": {"title": {"type": "string", "title": "Title"}}}
+    stripped = contract_of({"paths": {}, "components": words})["components"]
+    assert stripped == {"properties": {"title": {"type": "string"}}}
+    assert list(_differences(stripped, {"properties": {}})) == ["gone: /properties/title"]
