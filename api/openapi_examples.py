@@ -127,9 +127,15 @@ _KERAS: dict[str, Any] = {
             "config": {
                 "name": "mlp",
                 "layers": [
-                    {"class_name": "InputLayer", "config": {"batch_shape": [None, 64]}},
-                    {"class_name": "Dense", "config": {"units": 64, "activation": "relu"}},
-                    {"class_name": "Dense", "config": {"units": 10}},
+                    {
+                        "class_name": "InputLayer",
+                        "config": {"name": "x", "batch_shape": [None, 64]},
+                    },
+                    {
+                        "class_name": "Dense",
+                        "config": {"name": "hidden", "units": 64, "activation": "relu"},
+                    },
+                    {"class_name": "Dense", "config": {"name": "head", "units": 10}},
                 ],
             },
         },
