@@ -68,7 +68,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     INITIALIZERS: ("initializer",),
     FIXED: tuple(kind for kind in ALL_KINDS if kind != "activation"),
 }
-RIVALS_SECONDS = 8.0
+RIVALS_SECONDS = 4.0
 """The same, beyond which a case is not repaired in other ways: each costs as much as a label."""
 BATCH, PASSES = 64, 9
 """Samples, and how often the bare pass is timed, before the analysis and after."""
@@ -231,7 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.repair", description=__doc__)
     parser.add_argument("--own", type=int, default=40)
     parser.add_argument("--healthy", type=int, default=60, help="of each file")
-    parser.add_argument("--rivals", type=int, default=16, help="cases for the other ways")
+    parser.add_argument("--rivals", type=int, default=8, help="cases for the other ways")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--records", type=Path, default=RECORDS)
