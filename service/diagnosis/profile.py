@@ -19,6 +19,9 @@ SMALLEST = 1e-45
 """Smallest positive float32 (2⁻¹⁴⁹, rounded): what a norm of exactly zero counts as."""
 RESOLUTION = 1e-7
 """Smallest 1 - correlation that float32 sums tell from zero (2⁻²⁴, rounded up)."""
+RESCALED = 1.0
+"""Decades of one batch normalization's gain up to which it is usual: after layers of PyTorch's
+default initialization it makes up for a factor of 2.5."""
 RECURRENT = frozenset({"rnn", "lstm", "gru"})
 """Operations that apply one weight once per time step."""
 
@@ -110,6 +113,20 @@ def signal_growth(measured: Measurements) -> Decades | None:
         return levels[max(levels)] - levels[min(levels)] if levels else None
 
     return _over_seeds(measured, growth)
+
+
+def rescaling(measured: Measurements) -> float:
+    """Decades by which batch normalizations that meet a signal of tiny scale (more than `RESCALED`)
+    enlarge the gradient: 1/σ of their batch. The weights before one are free in scale, so a step
+    too large makes them larger and the next gradient smaller (Arora et al. 2018, arXiv
+    1812.03981): it heals itself."""
+    factors = [
+        (layer.gradient.gain_parts or {}).get("normalization")
+        for layer in measured.layers
+        if layer.normalization == "batch_norm"
+    ]
+    grown = [decades(factor) for factor in factors if factor]
+    return sum(each for each in grown if each > RESCALED)
 
 
 def contrast_growth(measured: Measurements) -> Decades | None:

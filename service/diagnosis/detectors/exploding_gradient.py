@@ -9,6 +9,7 @@ from service.diagnosis.profile import (
     gradient_growth,
     growth_in_time,
     growth_over_steps,
+    rescaling,
     signal_growth,
 )
 from service.domain.measurements import LayerMeasurements, Measurements
@@ -33,7 +34,9 @@ class ExplodingGradient:
 
     ### Known false alarms
     Batch normalization at initialization explodes mildly (√1.467 a layer for ReLU) and trains up
-    to some 40 layers. Pre-norm residual streams grow by √(L+1). One narrow or small-scale layer
+    to some 40 layers; where one meets a signal of tiny scale, behind a stack that saturates, it
+    divides by that scale, which the free scale of the weights before it makes up for in a few
+    steps: a factor of more than 10 is not counted. Pre-norm residual streams grow by √(L+1). One narrow or small-scale layer
     (an embedding of std 0.02 before a normalization) raises the gradient once: activations grow
     there by the same factor.
 
@@ -68,7 +71,7 @@ class ExplodingGradient:
         growth, signal = gradient_growth(case.measured), signal_growth(case.measured)
         if growth is None or signal is None:
             return QUIET
-        explained = max(0.0, signal.median)
+        explained = max(0.0, signal.median) + rescaling(case.measured)
         excess = Decades(growth.median - explained, growth.low - explained, growth.high - explained)
         detail = (
             f"the gradient grows {wording.power(growth.median)}-fold towards "
