@@ -34,11 +34,11 @@ class ExplodingGradient:
 
     ### Known false alarms
     Batch normalization at initialization explodes mildly (√1.467 a layer for ReLU) and trains up
-    to some 40 layers; where one meets a signal of tiny scale, behind a stack that saturates, it
-    divides by that scale, which the free scale of the weights before it makes up for in a few
-    steps: a factor of more than 10 is not counted. Pre-norm residual streams grow by √(L+1). One narrow or small-scale layer
-    (an embedding of std 0.02 before a normalization) raises the gradient once: activations grow
-    there by the same factor.
+    to some 40 layers. Where one meets a signal of tiny scale, behind a stack that saturates, it
+    divides by that scale; the free scale of the weights before it makes up for that in a few steps,
+    so a factor of more than 10 is not counted. Pre-norm residual streams grow by √(L+1). One narrow
+    or small-scale layer (an embedding of std 0.02 before a normalization) raises the gradient once:
+    activations grow there by the same factor.
 
     ### References
     Pascanu et al. 2013 (arXiv 1211.5063); Poole et al. 2016 (arXiv 1606.05340); Yang et al. 2019
