@@ -75,7 +75,7 @@ KNOWN: dict[str, Known] = {
     "MobileNetV2": Known(
         "MobileNetV2ForImageClassification",
         {"depth_multiplier": 0.5, "image_size": 32, "num_labels": 5}
-        # As in the paper's own code; the package's 0.8 leaves a network this small nothing to see.
+        # As in the paper's own code; the package's default is 0.8.
         | {"classifier_dropout_prob": 0.2},
         IMAGES,
     ),
