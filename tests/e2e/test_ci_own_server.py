@@ -40,9 +40,10 @@ def free_port() -> int:
 @pytest.mark.skipif(not INSTALLED.exists(), reason="what make run needs is not installed in .venv")
 @pytest.mark.parametrize(("model", "ends"), [("healthy", 0), ("sick", exit_codes.NOT_PASSED)])
 def test_from_source_as_it_stands(
-    models: Path, programs: Path, folder: Path, model: str, ends: int
+    models: Path, programs: Path, tmp_path: Path, model: str, ends: int
 ) -> None:
     """graddx/ is this checkout, whose environment is the cached one."""
+    folder = tmp_path
     provide(folder, models, model)
     (folder / "graddx").symlink_to(ROOT)
     port = str(free_port())
