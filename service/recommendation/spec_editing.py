@@ -85,14 +85,21 @@ class Editing:
             self.do("add", f"{pointer}/args", {**self.at(pointer).get("args", {}), **new})
 
     def insert_after(self, layers: Mapping[str, Mapping[str, Any]], ending: str) -> dict[str, str]:
-        """Put a new layer behind each named one; whoever read that one now reads the new one.
+        """Put a new layer behind each named one; whoever read that one now reads the new one, other
+        new layers by their `inputs` too.
 
         A new layer is called as the one before it and `ending`. Returns the new layers' names by
         the names of those before them."""
         new = self._by_pointer(layers)
         behind = {node.name: node.pointer for node in self.architecture.layers}
         names, reading = self._new_names(new, ending), readers(self.spec)
-        self._keep_names(new, reading)
+        anew = {one for layer in layers.values() for one in layer.get("inputs", ())}
+        self._keep_names(new, {**{behind[one]: [] for one in anew & behind.keys()}, **reading})
+        told = {name: _sibling(name, names[behind[name]]) for name in layers}
+        for name, layer in layers.items():
+            if "inputs" in layer:
+                inputs = [one if one == name else told.get(one, one) for one in layer["inputs"]]
+                new[behind[name]] = {**layer, "inputs": inputs}
         for pointer, name in names.items():
             for read in reading.get(pointer, ()):
                 before, dot, _ = str(self.at(read)).rpartition(".")
@@ -100,7 +107,7 @@ class Editing:
         for pointer in sorted(new, key=_position, reverse=True):  # so that indices hold
             before, _, index = pointer.rpartition("/")
             self.do("add", f"{before}/{int(index) + 1}", {"name": names[pointer], **new[pointer]})
-        return {name: _sibling(name, names[behind[name]]) for name in layers}
+        return told
 
     def _by_pointer(self, wanted: Mapping[str, _Value]) -> dict[str, _Value]:
         """By place in the spec what is wanted by name; repetitions that are to differ are written

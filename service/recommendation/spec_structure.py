@@ -25,21 +25,24 @@ def add_skips(editing: Editing, names: Iterable[str], begins: Mapping[str, str])
     """Add to the output of each named layer, what follows its weights included, what it reads, or
     what the layer does that `begins` names for it.
 
-    From the last to the first, so that a sum that reads a layer which gets one too reads that sum.
-    Raises CannotSay."""
-    for name in reversed(list(names)):
-        nodes = {node.name: node for node in editing.architecture.layers}
+    A sum that reads a layer which gets one too reads that sum. Raises CannotSay."""
+    layers = editing.architecture.layers
+    nodes = {node.name: node for node in layers}
+    sums: dict[str, dict[str, Any]] = {}
+    for name in names:
         if name not in nodes or "." in name:  # inside a group, `inputs` means something else
             raise CannotSay(f"no layer {name} of its own")
-        last = path_of(editing.architecture.layers, nodes[name])[-1]
+        last = path_of(layers, nodes[name])[-1]
         first = begins.get(name, name)
         if first not in nodes or "." in first:
             raise CannotSay(f"no layer {first} of its own")
         source = nodes[first].inputs[0]
         if "." in last or "." in source:
             raise CannotSay(f"{name} reads or ends in a group")
-        entry = {"type": "Add", "inputs": [last, source]}
-        editing.insert_after({last: entry}, SKIP)
+        if last in sums:
+            raise CannotSay(f"{name} ends where another layer does")
+        sums[last] = {"type": "Add", "inputs": [last, source]}
+    editing.insert_after(sums, SKIP)
 
 
 def exchange_cells(editing: Editing, names: Iterable[str], new: str) -> None:
