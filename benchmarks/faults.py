@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -53,7 +54,7 @@ class Chaos(threading.Thread):
             "worker and its consumer killed": self._kill_worker,
             "API killed": self._kill_api,
             "worker stopped beyond its lease": self._stop_worker,
-            **{f"way to the {name} cut": lambda way=way: _cut(way) for name, way in ways.items()},  # type: ignore[misc]
+            **{f"way to the {name} cut": partial(_cut, way) for name, way in ways.items()},
         }
 
     def run(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from service.domain.measurements import Trial, TrialRun
+from service.domain.measurements import Trial
 
 LEAST = 0.01
 """Progress that counts as none."""
@@ -26,9 +26,6 @@ def signs(trial: Trial) -> dict[str, float]:
         progress = max((run.progress for run in runs), default=0.0)
         found[f"{name}_learned"] = float(bool(learned))
         found[f"{name}_progress"] = math.log10(max(progress, LEAST))
-        found[f"{name}_slow"] = min(_share(learned[0], trial), longest) if learned else longest
+        took = len(learned[0].loss) / trial.steps if learned else longest
+        found[f"{name}_slow"] = min(took, longest)
     return found
-
-
-def _share(run: TrialRun, trial: Trial) -> float:
-    return len(run.loss) / trial.steps

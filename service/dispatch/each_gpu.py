@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 
@@ -36,7 +37,7 @@ class EachGpu:
 
     def run(self) -> None:
         """Until told to stop."""
-        slots = [Slot(lambda gpu=gpu: self._start(gpu)) for gpu in self._gpus]  # type: ignore[misc]
+        slots = [Slot(partial(self._start, gpu)) for gpu in self._gpus]
         while not self._stopping.wait(WATCH_SECONDS):
             for slot in slots:
                 slot.watch()

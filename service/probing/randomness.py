@@ -21,7 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from service.probing import devices
+from service.probing import devices, operations
+from service.probing.dropout import dropouts
 from service.probing.layering import Layer
 from service.probing.probe import Batch
 from service.probing.trace import preserved
@@ -32,14 +33,8 @@ OTHER = 7919
 """Added to the seed of each mask for the second run."""
 ADDED = frozenset({"randn", "randn_like", "normal", "normal_", "normal_functional"})
 """Operations whose numbers are added and not multiplied with."""
-BERNOULLI = "bernoulli_"
-"""Draws a mask; its second argument is the share that it keeps."""
-HALF = 0.5
-"""That argument's default, which a recorded call leaves out."""
 EMPTY = frozenset({"empty", "empty_like", "new_empty", "zeros_like", "ones_like"})
 """Operations that take another tensor's shape alone."""
-MULTIPLIED = frozenset({"mul", "mul_"})
-"""Operations by which a mask hides a signal."""
 
 
 def is_masked(graph: fx.Graph) -> bool:
@@ -86,35 +81,34 @@ def attainable_shares(graph: fx.Graph, layers: Sequence[Layer]) -> dict[int, flo
     the weights; empty for a model without masks."""
     if not is_masked(graph):
         return {}
+    kept = {one.draw: 1.0 - one.p for one in dropouts(graph)}
     signals: dict[fx.Node, float] = {}
     masks: dict[fx.Node, float] = {}
     for node in graph.nodes:
-        _follow(node, signals, masks)
+        _follow(node, kept.get(node), signals, masks)
     return {layer.index: signals.get(layer.output, 1.0) for layer in layers}
 
 
-def _follow(node: fx.Node, signals: dict[fx.Node, float], masks: dict[fx.Node, float]) -> None:
-    """What of the signal this node carries, or what the mask that it draws keeps."""
-    name = getattr(getattr(node.target, "overloadpacket", None), "__name__", "")
+def _follow(
+    node: fx.Node,
+    kept: float | None,
+    signals: dict[fx.Node, float],
+    masks: dict[fx.Node, float],
+) -> None:
+    """What of the signal this node carries, or what the mask that it is keeps; `kept`: what is left
+    by the dropout that is drawn here."""
+    name = operations.name_of(node)
+    carried = [signals[source] for source in node.all_input_nodes if source in signals]
+    hiding = [masks[source] for source in node.all_input_nodes if source in masks]
     if node.op == "placeholder":
         signals[node] = 1.0
-    elif name == BERNOULLI:
-        masks[node] = _rate(node, HALF)
-    elif name not in EMPTY:
-        carried = [signals[source] for source in node.all_input_nodes if source in signals]
-        kept = [masks[source] for source in node.all_input_nodes if source in masks]
-        if carried:
-            hidden = min(kept, default=1.0) if name in MULTIPLIED else 1.0
-            own = 1.0 - _rate(node, HALF) if name == "native_dropout" else 1.0
-            signals[node] = max(carried) * hidden * own
-        elif kept:
-            masks[node] = min(kept)
-
-
-def _rate(node: fx.Node, default: float) -> float:
-    """The probability that an operation was given."""
-    rate = node.args[1] if len(node.args) > 1 else None
-    return rate if isinstance(rate, float) else default
+    elif name in EMPTY:
+        return
+    elif carried:
+        hidden = min(hiding, default=1.0) if name == "mul" else 1.0
+        signals[node] = max(carried) * hidden * (1.0 if kept is None else kept)
+    elif kept is not None or hiding:
+        masks[node] = min(hiding) if kept is None else kept
 
 
 class _Outputs(fx.Interpreter):

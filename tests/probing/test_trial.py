@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from service.diagnosis.signs import LONGEST
 from service.domain.errors import NotDifferentiable
 from service.domain.measurements import Trial
 from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
@@ -255,3 +256,8 @@ def test_output_without_parameters_is_an_error() -> None:
     loss = choose("auto", torch.zeros(8, 10), None)
     with pytest.raises(NotDifferentiable):
         trial.run(model, PLAN, (InputPlan((10,)),), loss, batch_size=8)
+
+
+def test_the_signs_know_how_long_a_run_may_be() -> None:
+    """The diagnosis cannot import the trial: two places say the same."""
+    assert {name: ladder.stamina for name, ladder in trial.LADDERS.items()} == LONGEST
