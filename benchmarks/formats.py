@@ -16,7 +16,7 @@ import json
 import platform
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +33,7 @@ from service.domain.probe_plan import InputPlan, ProbePlan
 from service.domain.request import AnalysisRequest, ModelRequest
 from service.pipeline import analyse
 from service.probing.loaders.spec import build
+from service.probing.pace import Pace
 from service.probing.session import Session
 
 FORMS = ("spec", "torchscript", "exported_program")
@@ -65,13 +66,16 @@ class _Sent:
     form: str
 
     @contextmanager
-    def open(self, source: ModelSource, plan: ProbePlan) -> Iterator[InProcessSession]:
+    def open(
+        self, source: ModelSource, plan: ProbePlan, tell: Callable[[float], None]
+    ) -> Iterator[InProcessSession]:
         """Load and record the model."""
         if isinstance(source, SpecSource):
-            yield InProcessSession(Session.open(plan, source.architecture, None))
+            session = Session.open(plan, source.architecture, None)
         else:
-            file = io.BytesIO(self.file)
-            yield InProcessSession(Session.open(plan, None, file, model_format=self.form))
+            session = Session.open(plan, None, io.BytesIO(self.file), model_format=self.form)
+        session.pace = Pace(tell)
+        yield InProcessSession(session)
 
 
 def judged(case: dict[str, Any], form: str, trial_steps: int) -> Told:

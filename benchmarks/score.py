@@ -19,7 +19,7 @@ import io
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +37,7 @@ from service.domain.progress import Progress
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest, ModelRequest
 from service.pipeline import analyse
+from service.probing.pace import Pace
 from service.probing.session import Session
 
 CASES = Path("tests/cases/dev_cases.jsonl")
@@ -84,10 +85,17 @@ class InProcessProber:
     """Opens sessions in this process; for trusted specs alone."""
 
     @contextmanager
-    def open(self, source: ModelSource, plan: ProbePlan) -> Iterator[InProcessSession]:
+    def open(
+        self,
+        source: ModelSource,
+        plan: ProbePlan,
+        tell: Callable[[float], None] = lambda _: None,
+    ) -> Iterator[InProcessSession]:
         """Build and record the model."""
         assert isinstance(source, SpecSource)
-        yield InProcessSession(Session.open(plan, source.architecture, None))
+        session = Session.open(plan, source.architecture, None)
+        session.pace = Pace(tell)
+        yield InProcessSession(session)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def analyse(
     id, to compare with; None when it is gone. Raises ProbeFailure, SandboxUnavailable."""
     watch = _Stopwatch(tell)
     plan = request.probe
-    with watch.stage(Stage.LOAD), prober.open(source, plan) as session:
+    with watch.stage(Stage.LOAD), prober.open(source, plan, watch.underway) as session:
         facts = session.facts
         with watch.stage(Stage.PROBE):
             measurements = with_predictions(session.measure())
@@ -229,15 +229,16 @@ class _Stopwatch:
     def __init__(self, tell: Callable[[Progress], None]) -> None:
         self._tell = tell
         self._now = progress(Stage.LOAD)
-        self._answered, self._expected = 0, 1
+        self._answered = 0
+        self._expected: int | None = None
         self._started = time.perf_counter()
         self._inner = 0.0
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, stage: Stage, *, expected: int = 1) -> Iterator[None]:
+    def stage(self, stage: Stage, *, expected: int | None = None) -> Iterator[None]:
         """Time one stage; stages within it are taken off its own time. `expected`: asks of the
-        child that it is known to have."""
+        child that it is known to have, where they may become more."""
         self._answered, self._expected = 0, expected
         self._come_to(progress(stage))
         began, before = time.perf_counter(), self._inner
@@ -252,7 +253,13 @@ class _Stopwatch:
     def answered(self) -> None:
         """The child has answered one ask of the stage under way."""
         self._answered += 1
-        self._come_to(progress(self._now.stage, self._answered, self._expected))
+        self.underway(0.0)
+
+    def underway(self, share: float) -> None:
+        """The child has done so much of the next ask, 0 … 1."""
+        now = progress(self._now.stage, self._answered + share, self._expected)
+        # An ask that is refused half-way is not answered: the next begins where it began.
+        self._come_to(max(self._now, now, key=lambda one: one.percent))
 
     def tell_again(self) -> None:
         """Tell once more where it is: whoever watches may say that all is in vain."""

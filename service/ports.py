@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -352,8 +352,11 @@ class ProbeSession(Protocol):
 class Prober(Protocol):
     """Opens sessions."""
 
-    def open(self, source: ModelSource, plan: ProbePlan) -> AbstractContextManager[ProbeSession]:
-        """Load the model in a fresh child. Raises ProbeFailure, SandboxUnavailable."""
+    def open(
+        self, source: ModelSource, plan: ProbePlan, tell: Callable[[float], None]
+    ) -> AbstractContextManager[ProbeSession]:
+        """Load the model in a fresh child. `tell`: told now and then, while an ask is done, how
+        much of it is, 0 … 1, growing. Raises ProbeFailure, SandboxUnavailable."""
 
 
 class Clock(Protocol):

@@ -1,15 +1,16 @@
 """The messages that cross the process wall: bounded JSON frames, strictly decoded.
 
 A frame is a 4-byte big-endian length and that many bytes of JSON. The worker speaks first; the
-child answers each message with exactly one frame. The child's side is untrusted: a frame over the
-limit, a field of the wrong type or an unknown tag ends the session.
+child answers each message with exactly one frame, before which it may tell a few times how far it
+is (`Underway`). The child's side is untrusted: a frame over the limit, a field of the wrong type or
+an unknown tag ends the session.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -18,6 +19,10 @@ from service.domain.measurements import Measurements, ModelFacts, Trial
 from service.domain.probe_plan import ProbePlan
 
 HEADER = struct.Struct(">I")
+UNDERWAY_BYTES = 64
+"""Bytes of the body of an `Underway`, at most."""
+UNDERWAY_FRAMES = 100
+"""`Underway`s before one answer, at most: one for each percent."""
 
 
 class Open(msgspec.Struct, tag="open", frozen=True):
@@ -55,6 +60,13 @@ class Export(msgspec.Struct, tag="export", frozen=True):
     """Write the weights as changed to the output file."""
 
     changes: tuple[dict[str, Any], ...] = ()
+
+
+class Underway(msgspec.Struct, tag="underway", frozen=True, forbid_unknown_fields=True):
+    """Not the answer yet: how much of what was asked is done."""
+
+    share: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    """0 … 1."""
 
 
 class Opened(msgspec.Struct, tag="opened", frozen=True):
@@ -101,9 +113,10 @@ class Failed(msgspec.Struct, tag="failed", frozen=True):
 
 Ask = Open | Measure | Train | Export
 Reply = Opened | Measured | Trained | Exported | Refused | Failed
+Told = Reply | Underway
 
 _ask: msgspec.json.Decoder[Ask] = msgspec.json.Decoder(Ask)
-_reply: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+_told: msgspec.json.Decoder[Told] = msgspec.json.Decoder(Told)
 _encoder = msgspec.json.Encoder()
 
 
@@ -115,7 +128,7 @@ class BadFrame(Exception):
     """A frame is not valid JSON of a known message."""
 
 
-def encode(message: Ask | Reply) -> bytes:
+def encode(message: Ask | Told) -> bytes:
     """One frame, header included."""
     body = _encoder.encode(message)
     return HEADER.pack(len(body)) + body
@@ -134,9 +147,12 @@ def decode_ask(body: bytes) -> Ask:
     return _decode(_ask.decode, body)
 
 
-def decode_reply(body: bytes) -> Reply:
+def decode_reply(body: bytes) -> Told:
     """A message from the child. Raises BadFrame."""
-    return _decode(_reply.decode, body)
+    told = _decode(_told.decode, body)
+    if isinstance(told, Underway) and len(body) > UNDERWAY_BYTES:
+        raise BadFrame("too long for a share")
+    return told
 
 
 _Message = TypeVar("_Message")

@@ -426,7 +426,7 @@ class AnalysisHeadOut(Out):
     stage: str | None
     """What a running analysis is doing: load, probe, diagnose, trial, recommend, verify."""
     percent: int | None
-    """How far a running analysis is, 0 … 99: what the probe's process has answered, not time; null
+    """How far a running analysis is, 0 … 99: what the probe's process has done, not time; null
     otherwise."""
     queue_position: int | None
     """While queued: how many analyses are ahead."""
@@ -486,8 +486,8 @@ class ProgressOut(Out):
     queue_position: int | None
     """While queued: how many analyses are ahead."""
     percent: int
-    """Stages gone by, and within one what the probe's process has answered, 0 … 100; it only grows,
-    and is 100 when the analysis is final."""
+    """Stages gone by, and within one what the probe's process has done, 0 … 100; it only grows, and
+    is 100 when the analysis is final."""
     verdict: str | None
     """Of a succeeded analysis."""
     passed: bool | None

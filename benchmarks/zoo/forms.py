@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from service.domain.architecture import resolve
 from service.domain.model_source import ArtifactSource, ModelSource, SpecSource
 from service.domain.probe_plan import ProbePlan
 from service.domain.request import ModelRequest
+from service.probing.pace import Pace
 from service.probing.session import Session
 
 FORMS = ("spec", "traced", "scripted")
@@ -35,12 +36,18 @@ class Sent:
     """TorchScript, or a spec's weights."""
 
     @contextmanager
-    def open(self, source: ModelSource, plan: ProbePlan) -> Iterator[InProcessSession]:
+    def open(
+        self,
+        source: ModelSource,
+        plan: ProbePlan,
+        tell: Callable[[float], None] = lambda _: None,
+    ) -> Iterator[InProcessSession]:
         """Load and record the model."""
         if isinstance(source, SpecSource):
             session = Session.open(plan, source.architecture, None, weights=self.file)
         else:
             session = Session.open(plan, None, io.BytesIO(self.file or b""))
+        session.pace = Pace(tell)
         yield InProcessSession(session)
 
 

@@ -26,15 +26,16 @@ class Progress:
     stage: Stage
     """What it does."""
     percent: int
-    """0 … 99. Asks of the child that were answered, not time: how long one takes depends on the
-    model."""
+    """0 … 99. Asks of the child that were answered, and the share of the one under way, not time:
+    how long one takes depends on the model."""
 
 
-def progress(stage: Stage, answered: int = 0, expected: int = 1) -> Progress:
-    """`answered`: asks of this stage that the child has answered, ≥ 0. `expected`: how many the
-    stage is known to have when it begins, ≥ 1; when so many are answered it is half way, because
-    what comes of them may ask for more, and it never comes to the next stage by itself."""
+def progress(stage: Stage, answered: float = 0, expected: int | None = None) -> Progress:
+    """`answered`: asks of this stage that the child has answered, and the share of the one under
+    way, ≥ 0. `expected`: how many the stage is known to have when it begins; when so many are
+    answered it is half way, because what comes of them may ask for more. None: it has one, and no
+    more. It never comes to the next stage by itself."""
     after = [start for start in STARTS.values() if start > STARTS[stage]]
     room = min(after, default=END) - STARTS[stage]
-    share = answered / (answered + max(expected, 1))
+    share = answered if expected is None else answered / (answered + max(expected, 1))
     return Progress(stage, STARTS[stage] + min(int(room * share), room - 1))

@@ -1,4 +1,5 @@
-"""What runs in the sealed child: read a message, do it, answer with one frame.
+"""What runs in the sealed child: read a message, do it, answer with one frame; before that, tell
+now and then how far it is.
 
 Torch's own threads are raised only here, after the fork: threads that exist before would not
 survive it.
@@ -27,6 +28,7 @@ from service.domain.probe_plan import InputPlan, ProbePlan
 from service.probing import devices
 from service.probing.loaders import exported_program
 from service.probing.loaders.torchscript import plain_executor
+from service.probing.pace import Pace
 from service.probing.session import Session
 from service.probing.trace import first_lines
 
@@ -79,6 +81,7 @@ def serve(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
                     weights = _exactly(channel, ask.weights_bytes)
                     data = _exactly(channel, ask.data_bytes)
                     session = _open(ask, model_fd, weights, data)
+                    session.pace = Pace(lambda share: _send(channel, protocol.Underway(share)))
                     reply: protocol.Reply = protocol.Opened(session.facts(), _peak_mb(session))
                 else:
                     reply = _do(session, ask, output_fd)
@@ -247,7 +250,7 @@ def _exactly(channel: IO[bytes], size: int) -> bytes | None:
     return b"".join(parts)
 
 
-def _send(channel: IO[bytes], reply: protocol.Reply) -> None:
+def _send(channel: IO[bytes], reply: protocol.Told) -> None:
     view = memoryview(protocol.encode(reply))
     while view:
         view = view[channel.write(view) or 0 :]

@@ -43,6 +43,7 @@ from service.probing.loaders import exported_program, spec, torchscript
 from service.probing.loaders.loaded import LoadedModel, loaded
 from service.probing.losses import Loss
 from service.probing.optimizers import updates
+from service.probing.pace import Pace
 from service.probing.pilot import micro_batch
 from service.probing.pretraining import Pretraining, asked, pretrain
 from service.probing.probe import Batch, Seed, choose_loss, gradients_of
@@ -85,6 +86,8 @@ class Session:
         self.dtype = getattr(torch, plan.precision)
         self.start = {name: value.detach().clone() for name, value in self._state().items()}
         self.device = device
+        self.pace = Pace()
+        """Told of every batch and every step of the short training."""
         self.feed = Feed(plan, self.dtype, data, device)
         fitted = fitted or fit(*micro_batch(model, self.feed), memory_mb)
         self.plan, self.batch_size, self.cuts = fitted.plan, fitted.batch_size, fitted.notes
@@ -172,6 +175,7 @@ class Session:
             with self._loss_scaled(training.loss_scale):
                 return self.measure(after_steps=after_steps)
         observed = self._watched()
+        self.pace.begin(self.plan.seeds * (after_steps + self.plan.batches))
         seeds, signal = [], {}
         try:
             for index in range(self.plan.seeds):
@@ -220,6 +224,7 @@ class Session:
         edits, training = split(changes)
         if edits:
             return self.changed(edits).trial(_rest(changes))
+        self.pace.begin(self.plan.trial_steps, perhaps_more=True)
         try:
             return trial.run(
                 self,
@@ -230,6 +235,7 @@ class Session:
                 dtype=self.dtype,
                 data=self.feed.data,
                 training=training,
+                on_step=self.pace.step,
             )
         finally:
             self.restore()
@@ -266,7 +272,7 @@ class Session:
             session = Session(
                 model, self.plan, data=self.feed.data, fitted=fitted, device=self.device
             )
-            session.pretraining = asked(changes)
+            session.pretraining, session.pace = asked(changes), self.pace
             session.reset()
             return session
         except (ModelRaised, NotDifferentiable, Untraceable) as error:
@@ -349,6 +355,7 @@ class Session:
                     for p, g in zip(parameters, gradients, strict=True)
                 ]
             )
+            self.pace.step()
 
     def _measure_seed(self, observed: Observed, index: int) -> Seed:
         seed = Seed(observed, self.recording)
@@ -361,6 +368,7 @@ class Session:
                 seed.first_step(self.plan.optimizer)
             if number == index == 0 and self.gradient_check is None:
                 self._check_gradient(seed, batch)
+            self.pace.step()
         seed.finish()
         return seed
 

@@ -30,7 +30,7 @@ three of ten classes by it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
@@ -166,6 +166,8 @@ class Course:
     """Root of all randomness."""
     training: Training = PLANNED
     """How each attempt differs from what its optimizer is usually told."""
+    on_step: Callable[[], None] = lambda: None
+    """Told of every step of every run."""
 
 
 def run(
@@ -178,10 +180,12 @@ def run(
     dtype: torch.dtype = torch.float32,
     data: Data | None = None,
     training: Training = PLANNED,
+    on_step: Callable[[], None] = lambda: None,
 ) -> Trial:
     """Train `model` for at most plan.trial_steps at each rate and put it back.
 
     `inputs`, `batch_size` and `dtype` (of floating inputs) are those the model was recorded with.
+    `on_step` is told of every step.
     The numbers depend on the model and plan.seed alone. Raises NotDifferentiable when no gradient
     reaches a parameter.
     """
@@ -190,7 +194,7 @@ def run(
             course = _given(model, plan, data, loss, batch_size)
         else:
             course = _course(model, plan, inputs, loss, batch_size=batch_size, dtype=dtype)
-        course = replace(course, training=training)
+        course = replace(course, training=training, on_step=on_step)
         attempt = training.named(plan.optimizer)
         if attempt is not None:
             runs = [_train(model, course, attempt)]
@@ -352,6 +356,7 @@ def _train(
             losses.append(loss)
             norms.append(norm)
             scores.append(score)
+            course.on_step()
             if _is_over(losses, scores, PATIENCE.get(attempt.name, course.steps)):
                 break
             if ladder and len(scores) == course.steps and _progress(scores) < ladder.begun:

@@ -76,8 +76,13 @@ class ZygoteProber:
             self._warm_zygote()
 
     @contextlib.contextmanager
-    def open(self, source: ModelSource, plan: ProbePlan) -> Iterator[ProbeSession]:
-        """Load the model in a fresh child.
+    def open(
+        self,
+        source: ModelSource,
+        plan: ProbePlan,
+        tell: Callable[[float], None] = lambda _: None,
+    ) -> Iterator[ProbeSession]:
+        """Load the model in a fresh child. `tell`: told how much of an ask is done, 0 … 1.
 
         Raises ProbeFailure, SandboxUnavailable, ArtifactNotFound; RuntimeError while another
         session is open.
@@ -86,7 +91,7 @@ class ZygoteProber:
             self._expect_abort(True)
             stack.callback(self._expect_abort, False)
             device = self._device(source, plan)
-            session = self._begin(source, stack, gpu=device != CPU)
+            session = self._begin(source, stack, tell, gpu=device != CPU)
             weights = self._attached(source.weights_id if isinstance(source, SpecSource) else None)
             data = self._attached(plan.data)
             opening = Open(
@@ -139,7 +144,12 @@ class ZygoteProber:
         return plan.device
 
     def _begin(
-        self, source: ModelSource, stack: contextlib.ExitStack, *, gpu: bool
+        self,
+        source: ModelSource,
+        stack: contextlib.ExitStack,
+        tell: Callable[[float], None],
+        *,
+        gpu: bool,
     ) -> ChildSession:
         """Fork and connect; whatever is opened is closed with the stack."""
         model = self._model(source, stack)
@@ -149,7 +159,7 @@ class ZygoteProber:
         with theirs:
             child = self._fork(Descriptors(theirs.fileno(), output, model), gpu=gpu)
         stack.callback(self._finish, child)
-        session = ChildSession(child, ours, output, self._limits)
+        session = ChildSession(child, ours, output, self._limits, tell)
         self._attach(session)
         return session
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from service.domain.errors import (
 from service.domain.measurements import Measurements, ModelFacts, Trial
 from service.probe_protocol import (
     HEADER,
+    UNDERWAY_FRAMES,
     Ask,
     BadFrame,
     Export,
@@ -32,8 +34,10 @@ from service.probe_protocol import (
     Opened,
     Refused,
     Reply,
+    Told,
     Train,
     Trained,
+    Underway,
     decode_reply,
     encode,
     frame_length,
@@ -50,7 +54,16 @@ _Answer = TypeVar("_Answer", Opened, Measured, Trained, Exported)
 class ChildSession:
     """The asks of `ports.ProbeSession`; the first failure ends the child and the session."""
 
-    def __init__(self, child: Child, channel: socket.socket, output: int, limits: Limits) -> None:
+    def __init__(
+        self,
+        child: Child,
+        channel: socket.socket,
+        output: int,
+        limits: Limits,
+        tell: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        """`tell`: told how much of an ask is done, 0 … 1, growing."""
+        self._tell = tell
         self._child = child
         self._channel = channel
         self._output = output
@@ -114,7 +127,7 @@ class ChildSession:
         except ProbeFailure as failure:
             raise self._end(failure) from failure.__cause__
         if isinstance(reply, Failed):
-            raise self._end(_told(reply, self._limits.detail_chars))
+            raise self._end(_as_failure(reply, self._limits.detail_chars))
         if isinstance(reply, Refused) and not isinstance(message, Open):
             raise ChangeRefused(_shown(reply.detail, self._limits.detail_chars))
         if not isinstance(reply, expected):
@@ -136,12 +149,30 @@ class ChildSession:
         frame = encode(message)
         if len(frame) > self._limits.ask_bytes:
             raise InternalError(f"a message of {len(frame) // MIB} MiB to the probe is too large")
-        try:
+        with self._conversing():
             self._send(frame)
             for path in attachments:
                 self._send_file(path)
+        share = 0.0
+        for _ in range(UNDERWAY_FRAMES + 1):
+            told = self._told()
+            if not isinstance(told, Underway):
+                return told
+            if told.share > share:
+                share = told.share
+                self._tell(share)
+        raise ProbeCrashed("the probe's process told without end how far it is")
+
+    def _told(self) -> Told:
+        with self._conversing():
             length = frame_length(self._receive(HEADER.size), self._limits.reply_bytes)
             return decode_reply(self._receive(length))
+
+    @contextmanager
+    def _conversing(self) -> Iterator[None]:
+        """What ends a conversation, as a ProbeFailure."""
+        try:
+            yield
         except TimeoutError as error:
             raise out_of_wall_time(self._limits) from error
         except FrameTooLarge as error:
@@ -194,7 +225,7 @@ _DYING_SECONDS = 1.0
 """A dying process closes its descriptors moments before it can be reaped."""
 
 
-def _told(reply: Failed, most_chars: int) -> ProbeFailure:
+def _as_failure(reply: Failed, most_chars: int) -> ProbeFailure:
     """What the child says went wrong: a known code, and a text that is safe to show."""
     failure = PROBE_FAILURES.get(reply.code)
     if failure is None:

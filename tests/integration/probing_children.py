@@ -21,7 +21,7 @@ def serve(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
     known = set(sys.modules)
     encode = probe_protocol.encode
 
-    def telling(message: probe_protocol.Ask | probe_protocol.Reply) -> bytes:
+    def telling(message: probe_protocol.Ask | probe_protocol.Told) -> bytes:
         if isinstance(message, probe_protocol.Exported):
             new = sorted(set(sys.modules) - known)
             message = probe_protocol.Failed("internal_error", json.dumps(new))

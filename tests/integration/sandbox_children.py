@@ -25,6 +25,7 @@ from service.probe_protocol import (
     Open,
     Opened,
     Reply,
+    Underway,
     decode_ask,
     encode,
 )
@@ -253,6 +254,40 @@ def exports_less_than_it_says(ask: Ask, model: int | None, channel: int, output:
     return Exported(size=10**9) if isinstance(ask, Export) else opened()
 
 
+def tells_how_far(ask: Ask, model: int | None, channel: int, output: int) -> Reply:
+    """And falls back, which nobody is told."""
+    for share in (0.25, 0.1, 0.25, 1.0):
+        write_all(channel, encode(Underway(share)))
+    return opened()
+
+
+def tells_without_end(ask: Ask, model: int | None, channel: int, output: int) -> Reply:
+    while True:
+        write_all(channel, encode(Underway(0.5)))
+
+
+def tells_too_much(ask: Ask, model: int | None, channel: int, output: int) -> Reply:
+    return tells_share(channel, b"1.5")
+
+
+def tells_no_number(ask: Ask, model: int | None, channel: int, output: int) -> Reply:
+    return tells_share(channel, b"NaN")
+
+
+def tells_at_length(ask: Ask, model: int | None, channel: int, output: int) -> Reply:
+    return tells_share(channel, b"0.5" + b"0" * 100)
+
+
+def tells_more_than_a_share(ask: Ask, model: int | None, channel: int, output: int) -> Reply:
+    return tells_share(channel, b'0.5,"more":1')
+
+
+def tells_share(channel: int, share: bytes) -> Reply:
+    body = b'{"type":"underway","share":' + share + b"}"
+    write_all(channel, HEADER.pack(len(body)) + body)
+    return opened()
+
+
 MANNERS: list[Manner] = [
     answers,
     tells_its_situation,
@@ -278,4 +313,10 @@ MANNERS: list[Manner] = [
     exports,
     exports_nonsense,
     exports_less_than_it_says,
+    tells_how_far,
+    tells_without_end,
+    tells_too_much,
+    tells_no_number,
+    tells_at_length,
+    tells_more_than_a_share,
 ]

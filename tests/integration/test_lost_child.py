@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -94,8 +94,10 @@ class FailingProber:
         self.how = (kind, at, failure)
 
     @contextmanager
-    def open(self, source: ModelSource, plan: ProbePlan) -> Iterator[Failing]:
-        with InProcessProber().open(source, plan) as session:
+    def open(
+        self, source: ModelSource, plan: ProbePlan, tell: Callable[[float], None]
+    ) -> Iterator[Failing]:
+        with InProcessProber().open(source, plan, tell) as session:
             yield Failing(session, *self.how)
 
 
@@ -237,6 +239,17 @@ def test_progress_grows_with_every_change_that_is_verified() -> None:
     analyse(request, SpecSource(resolve(SICK)), InProcessProber(), told.append)
     percents = [now.percent for now in told]
     assert percents == sorted(percents)
-    assert [now.stage for now in told[:3]] == [Stage.LOAD, Stage.PROBE, Stage.DIAGNOSE]
+    assert list(dict.fromkeys(now.stage for now in told))[:3] == list(Stage)[:3]
     assert len({now.percent for now in told if now.stage is Stage.VERIFY}) >= 4
     assert percents[-1] < 100
+
+
+def test_progress_grows_within_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.probing.pace.TELL_SECONDS", 0.0)
+    told: list[Progress] = []
+    plan = replace(PLAN, batches=4, seeds=3, trial_steps=0)
+    request = AnalysisRequest(ModelRequest("spec", SICK), plan)
+    analyse(request, SpecSource(resolve(SICK)), InProcessProber(), told.append)
+    percents = [now.percent for now in told]
+    assert percents == sorted(percents)
+    assert len({now.percent for now in told if now.stage is Stage.PROBE}) >= 12

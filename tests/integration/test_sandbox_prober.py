@@ -108,6 +108,11 @@ def zygotes() -> set[int]:
         (children.talks_wrong_types, ProbeCrashed),
         (children.tells_an_unknown_code, ProbeCrashed),
         (children.answers_out_of_turn, ProbeCrashed),
+        (children.tells_without_end, ProbeCrashed),
+        (children.tells_too_much, ProbeCrashed),
+        (children.tells_no_number, ProbeCrashed),
+        (children.tells_at_length, ProbeCrashed),
+        (children.tells_more_than_a_share, ProbeCrashed),
     ],
 )
 def test_a_bad_child_fails_alone(
@@ -120,6 +125,14 @@ def test_a_bad_child_fails_alone(
     assert type(raised.value) is failure
     assert descendants(os.getpid()) == before
     assert play(prober, children.answers) == "spec"
+
+
+def test_what_a_child_tells_of_its_way_only_grows(prober: ZygoteProber) -> None:
+    told: list[float] = []
+    plan = ProbePlan(seed=children.MANNERS.index(children.tells_how_far))
+    with prober.open(SPEC, plan, told.append) as session:
+        assert session.facts.format == "spec"
+    assert told == [0.25, 1.0]
 
 
 def test_the_signal_is_named(prober: ZygoteProber) -> None:

@@ -110,6 +110,19 @@ def prober(
     prober.close()
 
 
+def test_a_sealed_child_tells_how_far_its_probe_is(prober: ZygoteProber) -> None:
+    wide = {"name": "fc", "type": "Linear", "args": {"out_features": 1024}}
+    spec = {"input": {"shape": [1024]}, "layers": [{"repeat": 4, "name": "body", "layers": [wide]}]}
+    told: list[float] = []
+    plan = ProbePlan(batch_size=512, batches=32, seeds=2, trial_steps=0)
+    with prober.open(SpecSource(resolve(spec)), plan, told.append) as session:
+        assert told == []
+        session.measure()
+    assert told == sorted(set(told))
+    assert len(told) >= 3
+    assert 0 < told[0] < 0.5
+
+
 @pytest.mark.parametrize("name", [*SPECS, "torchscript", "exported_program"])
 def test_a_whole_job_runs_sealed_and_imports_nothing(prober: ZygoteProber, name: str) -> None:
     plan = ProbePlan(batch_size=4, batches=2, seeds=2, trial_steps=3)

@@ -43,7 +43,9 @@ class SleepingProber:
         self._killed.set()
 
     @contextmanager
-    def open(self, source: ModelSource, plan: ProbePlan) -> Iterator[ProbeSession]:
+    def open(
+        self, source: ModelSource, plan: ProbePlan, tell: Callable[[float], None]
+    ) -> Iterator[ProbeSession]:
         self._killed.clear()
         # `sleep` below is all that the stand-in for the pipeline asks of its session.
         yield cast(ProbeSession, self)
@@ -60,7 +62,7 @@ def analyse(
     tell: Callable[[Progress], None],
 ) -> Report:
     tell(progress(Stage.PROBE))
-    with prober.open(source, request.probe) as session:
+    with prober.open(source, request.probe, lambda _: None) as session:
         match request.labels.get("do"):
             case "sleep":
                 cast(SleepingProber, session).sleep(float(request.labels["seconds"]))

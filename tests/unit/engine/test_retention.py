@@ -50,7 +50,9 @@ class Nobody:
     def workers_alive(self) -> int:
         return 1
 
-    def open(self, source: ModelSource, plan: ProbePlan) -> AbstractContextManager[ProbeSession]:
+    def open(
+        self, source: ModelSource, plan: ProbePlan, tell: Callable[[float], None]
+    ) -> AbstractContextManager[ProbeSession]:
         raise AssertionError
 
     def abort(self) -> None: ...

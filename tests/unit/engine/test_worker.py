@@ -36,7 +36,9 @@ class WallClock:
 class NoProber:
     """Nothing here opens a session."""
 
-    def open(self, source: ModelSource, plan: ProbePlan) -> AbstractContextManager[ProbeSession]:
+    def open(
+        self, source: ModelSource, plan: ProbePlan, tell: Callable[[float], None]
+    ) -> AbstractContextManager[ProbeSession]:
         raise AssertionError
 
     def abort(self) -> None: ...

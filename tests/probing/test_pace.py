@@ -1,0 +1,105 @@
+"""What is told of an ask while it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from service.domain.architecture import resolve
+from service.domain.probe_plan import OptimizerPlan, ProbePlan
+from service.probe_protocol import UNDERWAY_FRAMES
+from service.probing import pace
+from service.probing.pace import Pace
+from service.probing.session import Session
+
+SPEC = {
+    "input": {"shape": [4]},
+    "layers": [
+        {"name": "fc", "type": "Linear", "args": {"out_features": 4}},
+        {"name": "act", "type": "ReLU"},
+        {"name": "head", "type": "Linear", "args": {"out_features": 3}},
+    ],
+}
+PLAN = ProbePlan(batch_size=4, batches=4, seeds=3, trial_steps=8)
+WIDER: tuple[Mapping[str, Any], ...] = (
+    {"kind": "activation", "layers": ["fc"], "activation": "Tanh"},
+)
+
+
+class Clock:
+    """A step takes so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.now = seconds, 0.0
+
+    def __call__(self) -> float:
+        self.now += self.seconds
+        return self.now
+
+
+def told_of(steps: int, seconds: float, *, asked: int, perhaps_more: bool = False) -> list[float]:
+    told: list[float] = []
+    counted = Pace(told.append, Clock(seconds))
+    counted.begin(asked, perhaps_more=perhaps_more)
+    for _ in range(steps):
+        counted.step()
+    return told
+
+
+def test_every_slow_step_is_told() -> None:
+    assert told_of(4, 1.0, asked=4) == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_quick_steps_are_told_together() -> None:
+    told = told_of(100, pace.TELL_SECONDS / 9, asked=100)
+    assert 8 <= len(told) <= 12
+    assert told == sorted(told)
+
+
+@pytest.mark.parametrize("steps", [100, 101, 4999])
+@pytest.mark.parametrize("perhaps_more", [True, False])
+def test_never_oftener_than_the_wall_allows(steps: int, perhaps_more: bool) -> None:
+    told = told_of(3 * steps, 1.0, asked=steps, perhaps_more=perhaps_more)
+    assert 40 < len(told) <= UNDERWAY_FRAMES
+    assert told == sorted(set(told))
+    assert told[-1] <= 1.0
+
+
+def test_what_may_become_more_is_half_done_by_then() -> None:
+    assert told_of(4, 1.0, asked=4, perhaps_more=True)[-1] == 0.5
+
+
+@pytest.fixture
+def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "TELL_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("every_step")
+@pytest.mark.parametrize("changes", [(), WIDER])
+def test_a_probe_tells_of_every_batch_also_of_a_changed_model(
+    changes: tuple[Mapping[str, Any], ...],
+) -> None:
+    session, told = _followed(PLAN)
+    session.measure(changes)
+    assert told == pytest.approx([number / 12 for number in range(1, 13)])
+    told.clear()
+    session.measure(changes, after_steps=2)
+    assert told == pytest.approx([number / 18 for number in range(1, 19)])
+
+
+@pytest.mark.usefixtures("every_step")
+def test_a_short_training_tells_of_every_step() -> None:
+    session, told = _followed(
+        ProbePlan(batch_size=4, trial_steps=8, optimizer=OptimizerPlan("adam", 1e-9))
+    )
+    (run,) = session.trial().runs
+    assert told == pytest.approx([step / (step + 8) for step in range(1, len(run.loss) + 1)])
+
+
+def _followed(plan: ProbePlan) -> tuple[Session, list[float]]:
+    told: list[float] = []
+    session = Session.open(plan, resolve(SPEC), None)
+    session.pace = Pace(told.append)
+    return session, told
