@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from api import VERSION
+from api.links import docs_path
 from api.schemas.responses import (
     AnalysesOut,
     AnalysisHeadOut,
@@ -87,7 +89,7 @@ def diagnosis_out(analysis_id: str, report: Report) -> DiagnosisOut:
         decided_by=diagnosis.decided_by,
         summary=diagnosis.summary,
         suppressed=tuple(
-            SuppressedOut(**asdict(one.finding), reason=one.reason) for one in diagnosis.suppressed
+            SuppressedOut(**_told(one.finding), reason=one.reason) for one in diagnosis.suppressed
         ),
         findings=findings_out(diagnosis.findings),
         recommendations=tuple(
@@ -128,7 +130,12 @@ def layers_out(
 
 def findings_out(findings: tuple[Finding, ...]) -> tuple[FindingOut, ...]:
     """Findings, in the same order."""
-    return tuple(FindingOut.model_validate(finding) for finding in findings)
+    return tuple(FindingOut(**_told(finding)) for finding in findings)
+
+
+def _told(finding: Finding) -> dict[str, Any]:
+    """Its fields, and where it is explained."""
+    return {**asdict(finding), "docs": docs_path(finding.code)}
 
 
 def _model_out(analysis: Analysis) -> ModelOut:

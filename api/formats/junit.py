@@ -9,6 +9,7 @@ from __future__ import annotations
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from api.formats.told import clean, failure_of, model_path, shuts_the_gate, told_layers
+from api.links import docs_address
 from service.diagnosis.detectors import ALL_DETECTORS
 from service.domain.analysis import Analysis
 from service.domain.findings import Diagnosis, Finding, Verdict
@@ -27,12 +28,14 @@ def junit(analysis: Analysis, address: str, path: str | None = None) -> str:
     if analysis.report is None:
         _without_diagnosis(suite, name, analysis)
     else:
-        _cases(suite, name, analysis, analysis.report.diagnosis)
+        _cases(suite, name, analysis, analysis.report.diagnosis, address)
     counts = _counts(suite, analysis)
     suite.attrib.update(counts)
     if analysis.started_at is not None:
         suite.set("timestamp", analysis.started_at.strftime("%Y-%m-%dT%H:%M:%S"))
-    suites = Element("testsuites", {"name": "graddx", **counts})
+    # Of the whole, Jenkins' schema knows no count of what is skipped.
+    whole = {name: count for name, count in counts.items() if name != "skipped"}
+    suites = Element("testsuites", {"name": "graddx", **whole})
     suites.append(suite)
     indent(suites)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{tostring(suites, encoding="unicode")}\n'
@@ -50,7 +53,9 @@ def _without_diagnosis(suite: Element, classname: str, analysis: Analysis) -> No
     error.text = clean(failure.detail)
 
 
-def _cases(suite: Element, classname: str, analysis: Analysis, diagnosis: Diagnosis) -> None:
+def _cases(
+    suite: Element, classname: str, analysis: Analysis, diagnosis: Diagnosis, address: str
+) -> None:
     verdict = _case(suite, classname, VERDICT)
     if diagnosis.verdict is Verdict.INCONCLUSIVE:
         _fail(verdict, diagnosis.verdict, "No verdict could be given", diagnosis.summary)
@@ -62,14 +67,16 @@ def _cases(suite: Element, classname: str, analysis: Analysis, diagnosis: Diagno
     for code in dict.fromkeys([*known, *found, *skipped]):
         case = _case(suite, classname, code)
         if code in found:
-            _tell(case, analysis, found[code])
+            _tell(case, analysis, found[code], address)
         elif code in skipped:
             reason = skipped[code].reason or "ignored by the request"
             SubElement(case, "skipped", {"message": clean(reason)})
 
 
-def _tell(case: Element, analysis: Analysis, finding: Finding) -> None:
-    lines = [finding.detail, f"layers: {told_layers(finding.layers)}", *finding.causes]
+def _tell(case: Element, analysis: Analysis, finding: Finding, address: str) -> None:
+    layers = f"layers: {told_layers(finding.layers)}"
+    see = f"see {docs_address(address, finding.code)}"
+    lines = [finding.detail, layers, *finding.causes, see]
     text = "\n".join(lines)
     if shuts_the_gate(analysis, finding):
         _fail(case, finding.severity, finding.title, text)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from api.formats.told import clean, failure_of, model_path, told_layers
+from api.links import docs_address
 from service.domain.analysis import Analysis
 from service.domain.findings import Diagnosis, Finding, Suppressed, Verdict
 from service.domain.recommendations import Effect, Prescription, Recommendation
@@ -27,7 +28,7 @@ def markdown(analysis: Analysis, address: str, path: str | None = None) -> str:
     if analysis.report is None:
         parts = list(_failed(analysis, name))
     else:
-        parts = list(_told(analysis, analysis.report, name))
+        parts = list(_told(analysis, analysis.report, name, address))
     return "\n\n".join([*parts, f"Analysis: <{address}>"]) + "\n"
 
 
@@ -38,24 +39,24 @@ def _failed(analysis: Analysis, name: str) -> Iterator[str]:
     yield "Nothing is known about the model: this is not a pass."
 
 
-def _told(analysis: Analysis, report: Report, name: str) -> Iterator[str]:
+def _told(analysis: Analysis, report: Report, name: str, address: str) -> Iterator[str]:
     diagnosis = report.diagnosis
     verdict = str(diagnosis.verdict).replace("_", " ")
     yield f"## {MARKS[diagnosis.verdict]} {_text(name)}: {verdict}"
     passes = "passes" if analysis.passed else "does not pass"
     confidence = f"Confidence {diagnosis.confidence:.2g}; it {passes}."
     yield f"{_text(diagnosis.summary)} {confidence}"
-    yield from _findings(diagnosis)
+    yield from _findings(diagnosis, address)
     yield from _recommendations(report)
     if report.notes:
         yield "### Notes"
         yield "\n".join(f"* {_text(note)}" for note in report.notes)
 
 
-def _findings(diagnosis: Diagnosis) -> Iterator[str]:
+def _findings(diagnosis: Diagnosis, address: str) -> Iterator[str]:
     if diagnosis.findings:
         yield "### Findings"
-        rows = [_row(finding) for finding in diagnosis.findings]
+        rows = [_row(finding, address) for finding in diagnosis.findings]
         head = ["| severity | finding | layers | detail |", "| --- | --- | --- | --- |"]
         yield "\n".join([*head, *rows])
     if diagnosis.suppressed:
@@ -63,11 +64,11 @@ def _findings(diagnosis: Diagnosis) -> Iterator[str]:
         yield "\n".join(_ignored(one) for one in diagnosis.suppressed)
 
 
-def _row(finding: Finding) -> str:
+def _row(finding: Finding, address: str) -> str:
     because = "".join(f"<br>• {_text(cause)}" for cause in finding.causes)
     cells = (
         str(finding.severity),
-        f"{_text(finding.title)} (`{finding.code}`)",
+        f"{_text(finding.title)} ([`{finding.code}`]({docs_address(address, finding.code)}))",
         _text(told_layers(finding.layers)),
         f"{_text(finding.detail)}{because}",
     )

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from api import VERSION
 from api.formats.told import clean, failure_of, model_path, told_layers
+from api.links import docs_address
 from service.diagnosis.detectors import ALL_DETECTORS
 from service.domain.analysis import Analysis
 from service.domain.findings import Diagnosis, Finding, Severity
@@ -35,7 +36,9 @@ def sarif(analysis: Analysis, address: str, path: str | None = None) -> str:
             "driver": {
                 "name": "graddx",
                 "version": VERSION,
-                "rules": [_rule(code) for code in dict.fromkeys(one["ruleId"] for one in results)],
+                "rules": [
+                    _rule(code, address) for code in dict.fromkeys(one["ruleId"] for one in results)
+                ],
             }
         },
         "automationDetails": {"id": f"graddx/{model_path(analysis, path)}"},
@@ -97,7 +100,7 @@ def _uri(path: str) -> str:
     return quote(path.replace("\\", "/"))
 
 
-def _rule(code: str) -> dict[str, Any]:
+def _rule(code: str, address: str) -> dict[str, Any]:
     detector = _DETECTORS.get(code)
     if detector is None:  # of a report that an older engine stored
         return {"id": code}
@@ -107,6 +110,7 @@ def _rule(code: str) -> dict[str, Any]:
         "id": code,
         "name": "".join(word.capitalize() for word in code.split("_")),
         "shortDescription": {"text": detector.title},
+        "helpUri": docs_address(address, code),
         "help": {"text": plain, "markdown": docs},
     }
 

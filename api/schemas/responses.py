@@ -109,8 +109,8 @@ class FindingOut(Out):
     """The numbers behind it."""
     causes: tuple[str, ...]
     """Why, one sentence each."""
-    docs: str
-    """Path of the docs section."""
+    docs: str = Field(examples=["/guide/detectors.html#vanishing_gradient"])
+    """Path on this server of the guide's section on findings of this code."""
 
 
 class SuppressedOut(FindingOut):

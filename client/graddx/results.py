@@ -97,7 +97,7 @@ class Finding:
     causes: tuple[str, ...] = ()
     """Why, one sentence each."""
     docs: str = ""
-    """Path of the docs section."""
+    """Where findings of this code are explained: a path on the server."""
     reason: str = ""
     """Of a suppressed finding: the caller's own."""
 

@@ -131,5 +131,4 @@ def finding(
         detail=detail,
         evidence=dict(evidence or {}),
         causes=tuple(causes),
-        docs=f"docs/detectors.md#{detector.code}",
     )

@@ -48,8 +48,6 @@ class Finding:
     """The numbers behind it, JSON."""
     causes: tuple[str, ...] = ()
     """Why, one sentence each."""
-    docs: str = ""
-    """Path of the docs section."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,6 @@ def report(
         "fc1 receives 3.1e-11 of the gradient at fc2.",
         evidence={"total_gain": 3.1e-11},
         causes=("sigmoid saturates",),
-        docs="docs/detectors/vanishing_gradient.md",
     )
     return Report(
         facts=ModelFacts("torchscript", 12345, len(layers), True, "2.13.0", "cpu"),

@@ -114,7 +114,7 @@ def _in_form(client: Client, analysis: Analysis, form: Form, out: TextIO, model:
         case "json":
             return _json(analysis)
         case "github":
-            return github(analysis, model)
+            return github(analysis, model, client.address(analysis.id))
         case "gitlab":
             return gitlab(analysis, model)
         case "sarif" | "junit" | "markdown" | "html":

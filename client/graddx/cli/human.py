@@ -37,7 +37,7 @@ def print_diagnosis(console: Console, name: str, analysis: Analysis, address: st
     _print_verdict(console, name, analysis, diagnosis, address)
     _print_flow(console, diagnosis)
     for title, parts in (
-        ("Findings", [_finding(one) for one in diagnosis.findings]),
+        ("Findings", [_finding(one, address) for one in diagnosis.findings]),
         ("Ignored", [_ignored(one) for one in diagnosis.suppressed]),
         ("Notes", [_text(note) for note in analysis.notes]),
         ("Recommendations, in order of preference", _recommendations(analysis.id, diagnosis)),
@@ -57,6 +57,13 @@ def print_failure(console: Console, name: str, failed: AnalysisFailed, address: 
     if failed.detail:
         console.print()
         console.print(_text(failed.detail))
+
+
+def on_server(address: str, path: str) -> str:
+    """A path as an address that leads there from anywhere; what is none stays. `address`: of an
+    analysis on the same server."""
+    server, _, _ = address.partition("/v1/")
+    return f"{server}{path}" if path.startswith("/") else path
 
 
 def told_layers(layers: Sequence[str]) -> str:
@@ -126,12 +133,12 @@ def _print_code(console: Console, recommendations: Sequence[Recommendation]) -> 
         _print_exactly(console, one.code)
 
 
-def _finding(one: Finding) -> Group:
+def _finding(one: Finding, address: str) -> Group:
     style = SEVERITY_STYLE.get(one.severity, "")
     head = _head((one.severity, style), one.title, one.code)
     layers = ("layers", told_layers(one.layers) or "the whole model")
     causes = [("because", cause) for cause in one.causes]
-    return _entry(head, one.detail, [layers, *causes, ("see", one.docs)])
+    return _entry(head, one.detail, [layers, *causes, ("see", on_server(address, one.docs))])
 
 
 def _ignored(one: Finding) -> Text:

@@ -48,7 +48,6 @@ SICK = Finding(
     "fc1 receives 3.1e-11 of the gradient at fc20.",
     {"total_gain": 3.1e-11, "profile": [1.0, NAN]},
     ("sigmoid saturates",),
-    "docs/detectors.md#vanishing_gradient",
 )
 LAYER = LayerMeasurements(
     index=0,

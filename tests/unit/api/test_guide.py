@@ -15,8 +15,10 @@ from api.app import create_app
 from api.guide.build import ROOT, build
 from api.guide.contents import CONTENTS, UNLISTED, Page, pages
 from api.guide.markdown import Unreachable, write
+from api.links import docs_address, docs_path
 from api.routes import guide
 from service.config import Settings
+from service.diagnosis.detectors import ALL_DETECTORS
 from tests.unit.api.fake_engine import FakeEngine
 
 HERE = Page("A", "docs/a.md", "Part")
@@ -69,6 +71,22 @@ def test_every_link_leads_to_a_page_and_a_place_in_it(trees: dict[str, Element])
             assert parts.path[1:] in trees, f"{name}: {link}"
             assert not anchor or anchor in anchors[parts.path[1:]], f"{name}: {link}"
     assert inside > len(trees) ** 2 / 2
+
+
+def test_every_finding_is_explained_where_its_link_leads(
+    reader: TestClient, trees: dict[str, Element]
+) -> None:
+    for detector in ALL_DETECTORS:
+        path, anchor = urldefrag(docs_path(detector.code))
+        assert reader.get(path).status_code == 200
+        page = trees[path.removeprefix(f"{guide.GUIDE}/")]
+        (heading,) = [one for one in page.iter() if one.get("id") == anchor]
+        assert "".join(heading.itertext()) == detector.code
+
+
+def test_a_link_of_a_finding_keeps_what_stands_before_the_api() -> None:
+    address = docs_address("https://ci.example/graddx/v1/analyses/a1", "dead_units")
+    assert address == "https://ci.example/graddx/guide/detectors.html#dead_units"
 
 
 def test_an_anchor_stands_once(trees: dict[str, Element]) -> None:

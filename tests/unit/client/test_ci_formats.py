@@ -35,8 +35,10 @@ FINDING = Finding(
     "Gradients vanish",
     "body.3.fc receives 3%, at most:\nnothing.",
     causes=("sigmoid",),
+    docs="/guide/detectors.html#vanishing_gradient",
 )
 SICK = Analysis("a1", "succeeded", passed=False)
+ADDRESS = "http://graddx.example.org/v1/analyses/a1"
 FAILED = Analysis("a1", "failed", error=Failure("model_raised", "It raised", "boom"))
 
 
@@ -65,12 +67,13 @@ def test_a_layer_is_found_in_its_file(model: Path, tmp_path: Path) -> None:
 
 
 def test_github_annotates_at_the_layer(model: Path) -> None:
-    first, last = github(sick(FINDING), model).splitlines()
+    first, last = github(sick(FINDING), model, ADDRESS).splitlines()
     line = line_of(model, ["body.3.fc"])
     assert line > 1
     assert first == (
         f"::error file=models/net.json,line={line},title=Gradients vanish (vanishing_gradient)::"
-        "body.3.fc receives 3%25, at most:%0Anothing.%0Alayers: body.3.fc%0Asigmoid"
+        "body.3.fc receives 3%25, at most:%0Anothing.%0Alayers: body.3.fc%0Asigmoid%0A"
+        "see http://graddx.example.org/guide/detectors.html#vanishing_gradient"
     )
     assert last == "net.json does not pass: unhealthy. Gradients vanish."
 
@@ -80,7 +83,7 @@ def test_github_shows_ten_worst_first(model: Path) -> None:
     findings = (
         replace(FINDING, severity=one, code=f"{one}_{i}") for i, one in enumerate(severities)
     )
-    lines = github(sick(*findings), model).splitlines()
+    lines = github(sick(*findings), model, ADDRESS).splitlines()
     commands = [line.split(" ")[0] for line in lines[:-1]]
     assert commands == ["::error"] * 5 + ["::warning"] * 5
     assert "15 findings, the worst 10 are annotated" in lines[-1]
@@ -93,14 +96,14 @@ def test_github_takes_no_command_from_a_model(model: Path) -> None:
     analysis = replace(
         analysis, diagnosis=replace(analysis.diagnosis, verdict=":: error", summary="\n::stop\r::x")
     )
-    lines = github(analysis, model).splitlines()
+    lines = github(analysis, model, ADDRESS).splitlines()
     assert [line.startswith("::") for line in lines] == [True, False]
     assert "title=a%2Cb%3A%3Cc" not in lines[0]
     assert "title=a%2Cb%3A%3Ac%0A%3A%3Aset-env (" in lines[0]
 
 
 def test_a_failed_analysis_is_an_error_everywhere(model: Path) -> None:
-    (line,) = github(FAILED, model).splitlines()
+    (line,) = github(FAILED, model, ADDRESS).splitlines()
     assert line.startswith("::error file=models/net.json,line=1,")
     assert "boom" in line
     (told,) = json.loads(gitlab(FAILED, model))

@@ -34,7 +34,7 @@ FINDING = Finding(
     "Gradients vanish",
     "The first layer receives 3.1e-11 of the gradient at the last. " * 3,
     causes=("sigmoid at encoder.layers.0 passes 0.19x.", "and so do 39 more."),
-    docs="docs/detectors.md#vanishing_gradient",
+    docs="/guide/detectors.html#vanishing_gradient",
 )
 CODE = "for name in ('a', 'b'):\n    nn.init.zeros_(model.get_submodule(name).bias)  " + "#" * 60
 SICK = Diagnosis(
@@ -151,7 +151,7 @@ def test_everything_is_told_in_order() -> None:
         "encoder.layers.2.linear … encoder.layers.39.linear (40",
         "because  sigmoid at encoder.layers.0 passes 0.19x.",
         "and so do 39 more.",
-        "see      docs/detectors.md#vanishing_gradient",
+        "see      http://graddx.example.org/guide/detectors.html#vanishing_gradient",
         "warning  Gradients vanish (rank_collapse)",
         "the whole model",
         "Ignored",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from graddx.cli.formats.place import line_of, told_path
-from graddx.cli.human import clean, told_layers
+from graddx.cli.human import clean, on_server, told_layers
 from graddx.errors import AnalysisFailed
 from graddx.results import Analysis, Finding
 
@@ -19,15 +19,15 @@ COMMANDS = {"error": "error", "warning": "warning"}
 WORST_FIRST = ("error", "warning")
 
 
-def github(analysis: Analysis, model: Path) -> str:
-    """Annotations, and the verdict in a line."""
+def github(analysis: Analysis, model: Path, address: str) -> str:
+    """Annotations, and the verdict in a line. `address`: of the analysis."""
     path = told_path(model)
     if analysis.diagnosis is None:
         failed = AnalysisFailed(analysis)
         told = f"{failed.title} ({failed.code}). {failed.detail}".strip()
         return _command("error", path, 1, f"{model.name}: nothing is known", told) + "\n"
     findings = sorted(analysis.diagnosis.findings, key=_rank)
-    lines = [_annotation(one, model, path) for one in findings[:MOST]]
+    lines = [_annotation(one, model, path, address) for one in findings[:MOST]]
     return "\n".join([*lines, _verdict(analysis, model, len(findings))]) + "\n"
 
 
@@ -36,9 +36,10 @@ def _rank(one: Finding) -> int:
     return WORST_FIRST.index(one.severity) if known else len(WORST_FIRST)
 
 
-def _annotation(one: Finding, model: Path, path: str) -> str:
+def _annotation(one: Finding, model: Path, path: str, address: str) -> str:
     where = told_layers(one.layers) or "the whole model"
-    text = "\n".join([one.detail, f"layers: {where}", *one.causes])
+    see = [f"see {on_server(address, one.docs)}"] if one.docs else []
+    text = "\n".join([one.detail, f"layers: {where}", *one.causes, *see])
     command = COMMANDS.get(one.severity, "notice")
     return _command(command, path, line_of(model, one.layers), f"{one.title} ({one.code})", text)
 
