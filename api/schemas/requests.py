@@ -260,10 +260,12 @@ class ProbeIn(Wire):
         "output_mean_square",
     ] = "auto"
     """A loss of torch.nn.functional; auto: guessed from the output."""
-    precision: Annotated[
-        Literal["float32", "float64", "bfloat16", "float16"], not_yet("bfloat16", "float16")
+    precision: Literal[
+        "float32", "float64", "bfloat16", "float16", "pure_bfloat16", "pure_float16"
     ] = "float32"
-    """Of the probe's arithmetic; bfloat16 and float16 are not yet supported."""
+    """Of the arithmetic. bfloat16, float16: mixed, under torch.autocast with parameters in float32
+    (and a loss scale in training, for float16); pure_…: parameters too, as after model.half().
+    What 16 bits lose is told against float32, layer by layer."""
     optimizer: OptimizerIn | None = None
     """The verdict is then for this one; null: it asks both SGD and Adam."""
     trial_steps: int = Field(default=100, ge=0, le=10_000)

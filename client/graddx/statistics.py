@@ -136,6 +136,9 @@ class Parameter:
     """NaN and infinite elements of its gradient."""
     abs_max: float | None = None
     """Largest magnitude of its elements, over the seeds."""
+    lost_update_fraction: float | None = None
+    """Share of the elements that the first optimizer step leaves as they were, the change being too
+    small for 16 bits, 0 … 1; None where parameters have more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,25 @@ class TimeSteps:
     layer that reads both ways, each counted from its own last output, both together."""
     gradient: tuple[float | None, ...] = ()
     """Norm of the gradient of the loss at each step, ≥ 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionLoss:
+    """What 16 bits cost a layer, against float32 on the same seeds and batches, the loss not
+    scaled."""
+
+    underflow_fraction: float | None = None
+    """Share of the gradient's elements that are 0 and in float32 are not, 0 … 1."""
+    activation_overflow: int = 0
+    """NaN and infinite elements of the output that are finite in float32."""
+    gradient_overflow: int = 0
+    """Likewise of its gradients."""
+    activation_abs_max: float | None = None
+    """Largest magnitude of the output in float32."""
+    gradient_abs_max: float | None = None
+    """Largest magnitude of the gradients at the output and of the parameters, in float32."""
+    gradient_small: float | None = None
+    """What 5 % of the nonzero elements of the gradient at the output lie under, in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,3 +200,5 @@ class Layer:
     """Lowest and highest value over seeds and batches, by dotted name (gradient.gain …)."""
     time_steps: TimeSteps | None = None
     """None for layers that are not recurrent."""
+    precision: PrecisionLoss | None = None
+    """None in float32 and float64."""

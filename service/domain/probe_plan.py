@@ -50,7 +50,7 @@ class ProbePlan:
     loss: str = "auto"
     """auto or a loss name of `service.probing.losses`."""
     precision: str = "float32"
-    """float32 or float64."""
+    """float32, float64, bfloat16, float16 (both under autocast), pure_bfloat16 or pure_float16."""
     optimizer: OptimizerPlan | None = None
     """None: the verdict asks both SGD and Adam."""
     trial_steps: int = 100

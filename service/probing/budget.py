@@ -53,6 +53,15 @@ class MicroBatch:
     """All operations' outputs, per sample."""
     parameter_bytes: int
 
+    def and_beside(self, other: MicroBatch) -> MicroBatch:
+        """What passes cost that are taken twice, one after the other, each by its own model."""
+        return MicroBatch(
+            self.fixed_seconds + other.fixed_seconds,
+            self.sample_seconds + other.sample_seconds,
+            max(self.sample_bytes, other.sample_bytes),
+            self.parameter_bytes + other.parameter_bytes,
+        )
+
     def pass_seconds(self, samples: int) -> float:
         """Expected time of one forward and backward pass."""
         return self.fixed_seconds + self.sample_seconds * samples

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import resource
+from dataclasses import replace
 from typing import IO, Any
 
 import numpy as np
@@ -107,6 +108,8 @@ def warm_up() -> None:
     plan = ProbePlan(batch_size=4, batches=2, seeds=2, trial_steps=2)
     _whole_job(Session.open(plan, resolve(SMALL_SPEC), None))
     _whole_job(_with_data_and_weights(plan))
+    half = replace(plan, precision="float16", trial_steps=0)
+    Session.open(half, resolve(SMALL_SPEC), None).measure()
     plain_executor()
     module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
     file = io.BytesIO()

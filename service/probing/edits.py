@@ -139,7 +139,7 @@ class _Surgery:
                 raise ChangeRefused(f"torch.nn.init has no function {function!r}")
             redraw = Redraw(name, function, dict(draw.get("args", {})))
             with torch.random.fork_rng(devices=[]):
-                redraw(torch.empty_like(parameter, device="cpu"))
+                redraw(_blank(parameter))
             self.redraws[name] = redraw
 
     def _replace_activations(self, change: Change) -> None:
@@ -331,4 +331,10 @@ def _plain(name: str) -> str:
 def _like(drawn: Tensor | None, parameter: Tensor) -> Tensor:
     if drawn is not None:
         return drawn.detach()
-    return torch.empty_like(parameter, device="cpu").detach()
+    return _blank(parameter)
+
+
+def _blank(parameter: Tensor) -> Tensor:
+    """To be drawn into, in 32 bits at least: torch.nn.init has not everything for 16."""
+    dtype = parameter.dtype if parameter.dtype.itemsize >= 4 else torch.float32
+    return torch.empty_like(parameter, dtype=dtype, device="cpu").detach()

@@ -23,7 +23,7 @@ def is_faithful(
     the first. Raises ModelRaised when the model does."""
     for number, batch in enumerate(batches):
         try:
-            own = _answers(model.module, model, batch, loss, gradients=number == 0)
+            own = _answers(model.run, model, batch, loss, gradients=number == 0)
         except (RuntimeError, IndexError, ValueError) as error:
             raise ModelRaised(first_lines(error)) from error
         try:

@@ -23,6 +23,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from service.domain.half_precision import SMALL_SHARE
 from service.probing import reductions
 from service.probing.reductions import EXACT, FP16_TINY, SAFE_HIGH, SAFE_LOW
 
@@ -117,11 +118,16 @@ class GradientFigures:
     abs_max: float | None
     zero_fraction: float
     underflow_fraction: float
+    small: float | None = None
+    """What `SMALL_SHARE` of its nonzero elements lie under; None unless asked, and of zeros."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gradient:
     """Of the gradient at a layer's output."""
+
+    ranges: bool = False
+    """Whether its small elements are wanted, too."""
 
     def reckon(self, stack: Tensor, *, exact: bool) -> Tensor:
         """See Reduction."""
@@ -130,17 +136,19 @@ class Gradient:
         high, low = _extremes(scaled.values.flatten(1))
         sample = _sampled(stack)
         sizes = sample.abs()
+        small = [_small(sizes)] if self.ranges else []
         tiny = _mean_of_ones(torch.le(sizes, FP16_TINY, out=sizes))
-        return torch.cat([head, high, low, _share(sample, torch.ne, 0.0), tiny, rows], 1)
+        return torch.cat([head, high, low, _share(sample, torch.ne, 0.0), tiny, *small, rows], 1)
 
     def read(self, row: Tensor) -> GradientFigures:
         """The figures."""
         nonfinite, top, norm, high, low, present, tiny = row[:7].tolist()
-        norms = _norms(nonfinite, top, norm, row[7:])
+        norms = _norms(nonfinite, top, norm, row[8:] if self.ranges else row[7:])
+        small = float(row[7]) if self.ranges else 0.0
         # A tensor that is zero throughout loses nothing.
         lost = (tiny - (1.0 - present)) / present if present else 0.0
         largest = None if norms.norm is None else max(high, -low) * top
-        return GradientFigures(norms, largest, 1.0 - present, max(lost, 0.0))
+        return GradientFigures(norms, largest, 1.0 - present, max(lost, 0.0), small or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +319,8 @@ def norms_of(tensors: Sequence[Tensor]) -> Tensor:
     """Norm of each tensor, float64 (len,), on their device; not finite where an element is not."""
     if not tensors:
         return torch.zeros(0, dtype=torch.float64)
+    # Squares of 16 bits do not fit them.
+    tensors = [one.float() if one.dtype.itemsize < 4 else one for one in tensors]
     if tensors[0].device.type != "cpu":
         # Squares of float32 fit float64 whatever they are.
         return torch.stack(torch._foreach_norm(list(tensors), 2, torch.float64))
@@ -382,6 +392,14 @@ def _sampled(stack: Tensor) -> Tensor:
     step = flat.shape[1] // reductions.SAMPLE
     # An odd step does not fall in with the power-of-two strides of channels.
     return flat if step <= 1 else flat[:, :: step | 1].contiguous()
+
+
+def _small(sizes: Tensor) -> Tensor:
+    """What `SMALL_SHARE` of the nonzero elements of each row lie under, (L, 1); 0: all are 0."""
+    ordered, count = sizes.sort(1).values, sizes.shape[1]
+    zeros = (sizes == 0).sum(1, keepdim=True)
+    place = zeros + ((count - zeros) * SMALL_SHARE).long()
+    return ordered.gather(1, place.clamp_max(count - 1)).double()
 
 
 def _share(sample: Tensor, compare: Compare, bound: float) -> Tensor:

@@ -50,7 +50,9 @@ def _real(tensors: list[Tensor]) -> list[Tensor]:
 
 def total_norm(gradients: list[Tensor]) -> Tensor:
     """Euclidean norm of all elements together, a scalar."""
-    norms: list[Tensor] = list(torch._foreach_norm(gradients))
+    # Squares of 16 bits do not fit them.
+    wide = [one.float() if one.dtype.itemsize < 4 else one for one in gradients]
+    norms: list[Tensor] = list(torch._foreach_norm(wide))
     total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     return total
 

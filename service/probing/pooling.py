@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-GEOMETRIC = ("gradient.rms", "gradient.norm", "gradient.gain")
+GEOMETRIC = ("gradient.rms", "gradient.norm", "gradient.gain", "gradient.small")
 """Statistics that multiply over depth, and the parts of the gain: their mean over repetitions is
 geometric."""
 LARGEST = frozenset({"activation.abs_max", "gradient.abs_max"})

@@ -93,7 +93,7 @@ def _train(
     decoder: list[Tensor] = []
     update = None
     for inputs in batches:
-        entry, output = part(*inputs)
+        entry, output = (_widened(one) for one in part(*inputs))
         entry = entry.detach()
         if update is None:
             decoder = _decoder(output.shape[-1], entry, generator)
@@ -106,6 +106,11 @@ def _train(
             loss, [*parameters, *decoder], allow_unused=True, materialize_grads=True
         )
         update(list(gradients))
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    """What is computed in 16 bits, so that its squares fit."""
+    return tensor.float() if tensor.dtype.itemsize < 4 else tensor
 
 
 def _decoder(units: int, entry: Tensor, generator: torch.Generator) -> list[Tensor]:

@@ -51,6 +51,10 @@ class ParameterRecord:
     """Sum of the gradients so far; None when none came, and after the last batch."""
     total_norm: float | None = None
     """Norm of the sum of all batches; None when not finite."""
+    gradient_abs_max: float = 0.0
+    """Largest element of the gradients, of all batches; only where ranges are wanted."""
+    lost_update: float | None = None
+    """See ParameterStatistics.lost_update_fraction."""
 
     def snr(self) -> float | None:
         """‖ḡ‖ / √(mean ‖g − ḡ‖²), with mean ‖g − ḡ‖² = mean ‖g‖² − ‖ḡ‖²."""
@@ -99,7 +103,8 @@ class Seed:
             output = self.observed.module(*inputs)
             value = loss.compute(output, batch.target(output, loss))
             wanted = [tensor for tensor in inputs if tensor.requires_grad]
-            gradients = gradients_of(value, [*self.recording.parameters.values(), *wanted])
+            found = gradients_of(value, [*self.recording.parameters.values(), *wanted])
+        gradients = [_widened(one) for one in found]
         self._gathering.ask(value, lambda told: self.losses.append(float(told)))
         own = [
             (record, gradient)
@@ -134,6 +139,16 @@ class Seed:
 
         self._gathering.ask(norms, then)
         self._gathering.ask(sums, then_spread)
+        if self.observed.watch.ranges and own:
+            self._ask_largest(own)
+
+    def _ask_largest(self, own: Sequence[tuple[ParameterRecord, Tensor]]) -> None:
+        def then(told: Tensor) -> None:
+            for (record, _), largest in zip(own, told.tolist(), strict=True):
+                record.gradient_abs_max = max(record.gradient_abs_max, largest)
+
+        largest = torch._foreach_norm([gradient for _, gradient in own], math.inf)
+        self._gathering.ask(torch.stack(largest), then)
 
     @torch.no_grad()
     def _add(self, own: Sequence[tuple[ParameterRecord, Tensor]]) -> None:
@@ -161,18 +176,33 @@ class Seed:
     @torch.no_grad()
     def first_step(self, optimizer: OptimizerPlan) -> None:
         """After one batch: how much the optimizer's first step would change each parameter."""
-        moved = [
-            (record, self.recording.parameters[name], record.total)
-            for name, record in self.parameters.items()
-            if record.total is not None
-        ]
-        copies = [parameter.clone() for _, parameter, _ in moved]
-        updates(copies, optimizer)([gradient.clone() for *_, gradient in moved])
+        moved = self._moved()
+        copies = _stepped(moved, optimizer)
         torch._foreach_sub_(copies, [parameter for _, parameter, _ in moved])
         changes = figures.norms_of(copies).tolist()
         for (record, *_), change in zip(moved, changes, strict=True):
             if math.isfinite(change) and record.size.norm:
                 record.update_ratio = change / record.size.norm
+
+    @torch.no_grad()
+    def rounds_away(self, optimizer: OptimizerPlan) -> None:
+        """After one batch: what the optimizer's first step leaves as it was, since the change is
+        smaller than half the distance to the next number."""
+        moved = self._moved()
+        for (record, before, gradient), after in zip(
+            moved, _stepped(moved, optimizer), strict=True
+        ):
+            asked = gradient != 0
+            if bool(asked.any()):
+                record.lost_update = float(((after == before) & asked).sum() / asked.sum())
+
+    def _moved(self) -> list[tuple[ParameterRecord, Tensor, Tensor]]:
+        """Every parameter that got a gradient, and that."""
+        return [
+            (record, self.recording.parameters[name], record.total)
+            for name, record in self.parameters.items()
+            if record.total is not None
+        ]
 
     def profile(self) -> SeedProfile:
         """The seed's line over depth."""
@@ -197,6 +227,22 @@ class Seed:
         if not own:
             return None
         return finite_mean(max(own, key=lambda record: record.size.count).norms)
+
+
+def _widened(gradient: Tensor | None) -> Tensor | None:
+    """In 32 bits at least: what is summed over batches must not round."""
+    if gradient is None or gradient.dtype.itemsize >= 4:
+        return gradient
+    return gradient.float()
+
+
+def _stepped(
+    moved: list[tuple[ParameterRecord, Tensor, Tensor]], optimizer: OptimizerPlan
+) -> list[Tensor]:
+    """Copies of the parameters after the optimizer's first step, in their own precision."""
+    copies = [parameter.clone() for _, parameter, _ in moved]
+    updates(copies, optimizer)([g.to(p.dtype, copy=True) for _, p, g in moved])
+    return copies
 
 
 def gradients_of(value: Tensor, tensors: list[Tensor]) -> tuple[Tensor | None, ...]:

@@ -24,7 +24,7 @@ from service.probing.layering import Layer
 from service.probing.recurrence import Steps, memory_norms, step_norms, steps_of
 from service.probing.trace import Recording
 
-NORM, GRADIENT = Norm(), Gradient()
+NORM = Norm()
 
 
 @dataclass(slots=True)
@@ -49,8 +49,10 @@ class LayerRecord:
 class Watch:
     """Collects the statistics of one seed's batches."""
 
-    def __init__(self, layers: tuple[Layer, ...]) -> None:
+    def __init__(self, layers: tuple[Layer, ...], *, ranges: bool = False) -> None:
         self.layers = layers
+        self.ranges = ranges
+        self._gradients = Gradient(ranges)
         self.records = [LayerRecord() for _ in layers]
         self._at_output: dict[int, Tensor] = {}
         self._at_entry: dict[int, Tensor] = {}
@@ -189,11 +191,11 @@ class Watch:
 
     def _backward(self, index: int, gradient: Tensor) -> None:
         count = gradient.numel()
-        self.gathering.add(GRADIENT, gradient, partial(self._gradient, index, count))
+        self.gathering.add(self._gradients, gradient, partial(self._gradient, index, count))
 
     def _gradient(self, index: int, count: int, row: Tensor) -> None:
         """The numbers of the gradient at a layer's output have come."""
-        record, seen = self.records[index], GRADIENT.read(row)
+        record, seen = self.records[index], self._gradients.read(row)
         record.nonfinite_gradient += seen.norms.nonfinite
         numbers = record.numbers
         numbers["gradient.rms"].append(_rms(seen.norms.norm, count))
@@ -201,6 +203,8 @@ class Watch:
         numbers["gradient.abs_max"].append(seen.abs_max)
         numbers["gradient.zero_fraction"].append(seen.zero_fraction)
         numbers["gradient.underflow_fraction_fp16"].append(seen.underflow_fraction)
+        if self.ranges:
+            numbers["gradient.small"].append(seen.small)
         self._norm_at_output[index] = seen.norms.norm
         if seen.norms.norm is not None:
             self._at_output[index] = seen.norms.rows
@@ -242,9 +246,12 @@ class _Tap(nn.Module):
 class Observed:
     """A recording with taps in it."""
 
-    def __init__(self, recording: Recording, layers: tuple[Layer, ...]) -> None:
+    def __init__(
+        self, recording: Recording, layers: tuple[Layer, ...], *, ranges: bool = False
+    ) -> None:
+        """`ranges`: whether the small elements of gradients are wanted, too."""
         self.layers = layers
-        self.watch = Watch(layers)
+        self.watch = Watch(layers, ranges=ranges)
         self._tap(recording, layers)
 
     def _tap(self, recording: Recording, layers: tuple[Layer, ...]) -> None:

@@ -14,7 +14,6 @@ from torch import Tensor, fx
 from service.domain.architecture import Architecture
 from service.domain.errors import (
     ChangeRefused,
-    InternalError,
     ModelRaised,
     NotDifferentiable,
     Untraceable,
@@ -26,11 +25,12 @@ from service.domain.measurements import (
     ModelFacts,
     Trial,
 )
-from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
+from service.domain.probe_plan import OptimizerPlan, ProbePlan
 from service.probing import devices, export, trial
 from service.probing.batch_norm import batch_normalizations
-from service.probing.budget import Fitted, fit
-from service.probing.data import Data, read, read_weights
+from service.probing.beside import Beside
+from service.probing.budget import Fitted, MicroBatch, fit
+from service.probing.data import Data
 from service.probing.devices import CPU
 from service.probing.dropout import by_layer
 from service.probing.edits import edited
@@ -39,12 +39,14 @@ from service.probing.fidelity import is_faithful
 from service.probing.gradient_check import GradientProbe, check
 from service.probing.input_statistics import input_statistics
 from service.probing.layering import Layer, layers_of
-from service.probing.loaders import exported_program, spec, torchscript
-from service.probing.loaders.loaded import LoadedModel, loaded
+from service.probing.loaders.loaded import LoadedModel
+from service.probing.loss_scaler import LossScaler, Unscaled
 from service.probing.losses import Loss
+from service.probing.opening import Sent, opened
 from service.probing.optimizers import updates
 from service.probing.pace import Pace
 from service.probing.pilot import micro_batch
+from service.probing.precision import FLOAT32, PRECISIONS
 from service.probing.pretraining import Pretraining, asked, pretrain
 from service.probing.probe import Batch, Seed, choose_loss, gradients_of
 from service.probing.randomness import attainable_shares, signal_shares
@@ -78,18 +80,27 @@ class Session:
         data: Data | None = None,
         fitted: Fitted | None = None,
         device: torch.device = CPU,
+        wide: LoadedModel | None = None,
+        beside: Beside | None = None,
+        ranges: bool = False,
     ) -> None:
         """Record and time a micro-batch, fit the plan to budget and memory (MiB; None: no
         bound) unless it is `fitted`, record the model at the batch size that came out. Batches
-        are rows of `data`, or drawn as the plan says."""
-        self.model = model
-        self.dtype = getattr(torch, plan.precision)
+        are rows of `data`, or drawn as the plan says. `wide`: the model with parameters in
+        float32, where the plan's precision stores them in 16 bits; `beside`: it is open already.
+        `ranges`: measure, too, what tells whether gradients fit into 16 bits."""
+        self.precision = PRECISIONS[plan.precision]
+        self.model = model = replace(model, precision=self.precision)
+        self.dtype = self.precision.outside
+        self.ranges = ranges
         self.start = {name: value.detach().clone() for name, value in self._state().items()}
         self.device = device
         self.pace = Pace()
         """Told of every batch and every step of the short training."""
         self.feed = Feed(plan, self.dtype, data, device)
-        fitted = fitted or fit(*micro_batch(model, self.feed), memory_mb)
+        alone = self.precision.half is None or beside is not None
+        wide = None if alone else wide or model
+        fitted = fitted or fit(*self._tried(wide), memory_mb)
         self.plan, self.batch_size, self.cuts = fitted.plan, fitted.batch_size, fitted.notes
         self.fits = fitted.largest
         """Samples estimated to fit the memory; None without a bound."""
@@ -109,6 +120,26 @@ class Session:
         self.gradient_check: GradientCheck | None = None
         self.pretraining: Pretraining | None = None
         self._pretrained: dict[int, dict[str, Tensor]] = {}
+        self.beside = beside if wide is None else self._in_float32(wide, fitted)
+
+    def _tried(self, wide: LoadedModel | None) -> tuple[ProbePlan, MicroBatch]:
+        """A few samples, in float32 beside 16 bits too. Raises ModelRaised."""
+        if wide is None:
+            return micro_batch(self.model, self.feed)
+        try:
+            plan, own = micro_batch(self.model, self.feed)
+        except RuntimeError as error:
+            raise ModelRaised(f"in {self.precision.name}: {first_lines(error)}") from error
+        wide = replace(wide, precision=FLOAT32)
+        return plan, own.and_beside(micro_batch(wide, replace(self.feed, plan=plan))[1])
+
+    def _in_float32(self, wide: LoadedModel, fitted: Fitted) -> Beside:
+        """The same model on the same batches, to compare with."""
+        fitted = replace(fitted, plan=replace(fitted.plan, precision=FLOAT32.name), notes=())
+        session = Session(
+            wide, fitted.plan, data=self.feed.data, fitted=fitted, device=self.device, ranges=True
+        )
+        return Beside(session, self.precision.half or self.dtype)
 
     @classmethod
     def open(
@@ -126,25 +157,16 @@ class Session:
         """Build a spec's model (with `weights`, a safetensors file, in place of its
         initialization) or load a file's, torchscript or exported_program. Raises
         ProbeFailure."""
-        dtype = getattr(torch, plan.precision)
-        program = None
-        if architecture is not None:
-            plan = _with_inputs(plan, architecture)
-        elif file is not None and model_format == exported_program.FORMAT:
-            program = exported_program.read(file)
-            plan = program.fitted(plan)
-        rows = None if data is None else read(data, dtype, plan.inputs)
-        if rows is not None and not plan.inputs:
-            plan = replace(plan, inputs=rows.plans())
-        if architecture is not None:
-            model = _from_spec(architecture, plan, dtype, device, weights)
-        elif program is not None:
-            model = program.build(mode=plan.mode, dtype=dtype, device=device)
-        elif file is not None:
-            model = torchscript.load(file, mode=plan.mode, dtype=dtype, device=device)
-        else:
-            raise InternalError("neither an architecture nor a file was given")
-        return cls(model, plan, memory_mb=memory_mb, data=rows, device=device)
+        sent = Sent(architecture, file, model_format, weights, data)
+        found = opened(plan, sent, device)
+        return cls(
+            found.model,
+            found.plan,
+            memory_mb=memory_mb,
+            data=found.data,
+            device=device,
+            wide=found.wide,
+        )
 
     def facts(self) -> ModelFacts:
         """What loading told."""
@@ -171,11 +193,22 @@ class Session:
         edits, training = split(changes)
         if edits:
             return self.changed(edits).measure(_rest(changes), after_steps=after_steps)
-        if training.loss_scale != 1.0:
-            with self._loss_scaled(training.loss_scale):
-                return self.measure(after_steps=after_steps)
-        observed = self._watched()
         self.pace.begin(self.plan.seeds * (after_steps + self.plan.batches))
+        measured = self._at_scale(training.loss_scale, after_steps)
+        if self.beside is None or after_steps:
+            return measured
+        measured = self.beside.compared(measured)
+        if training.loss_scale == 1.0 and self.precision.scales_loss:
+            return self.beside.as_trained(measured, self._at_scale)
+        return measured
+
+    def _at_scale(self, loss_scale: float, after_steps: int = 0) -> Measurements:
+        """Everything measured, the loss times so much."""
+        with self._loss_scaled(loss_scale):
+            return self._measured(after_steps)
+
+    def _measured(self, after_steps: int) -> Measurements:
+        observed = self._watched()
         seeds, signal = [], {}
         try:
             for index in range(self.plan.seeds):
@@ -216,7 +249,7 @@ class Session:
     def _watched(self) -> Observed:
         """The recording with its taps; made once, unless every batch takes a path of its own."""
         if self._observed is None or not self.recorded:
-            self._observed = Observed(self.recording, self.layers)
+            self._observed = Observed(self.recording, self.layers, ranges=self.ranges)
         return self._observed
 
     def trial(self, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
@@ -236,6 +269,7 @@ class Session:
                 data=self.feed.data,
                 training=training,
                 on_step=self.pace.step,
+                scales_loss=self.precision.scales_loss,
             )
         finally:
             self.restore()
@@ -270,7 +304,13 @@ class Session:
             edits = tuple(change for change in changes if change.get("kind") != "pretraining")
             model = edited(self.model, self.recording, self.layers, edits)
             session = Session(
-                model, self.plan, data=self.feed.data, fitted=fitted, device=self.device
+                model,
+                self.plan,
+                data=self.feed.data,
+                fitted=fitted,
+                device=self.device,
+                beside=None if self.beside is None else self.beside.changed(changes),
+                ranges=self.ranges,
             )
             session.pretraining, session.pace = asked(changes), self.pace
             session.reset()
@@ -295,7 +335,7 @@ class Session:
         if self.recorded:
             output: Tensor = self.recording.module(*inputs)
             return output
-        return primary_output(self.model.module(*inputs))
+        return primary_output(self.model.run(*inputs))
 
     def reset(self) -> None:
         """Parameters and buffers as the first seed has them."""
@@ -343,18 +383,19 @@ class Session:
         """Optimizer steps on batches that are not measured."""
         parameters = list(self.model.parameters.values())
         update = updates(parameters, self.plan.optimizer or SETTLING)
+        scaler = LossScaler() if self.precision.scales_loss else Unscaled()
         for step in range(1, steps + 1):
             batch = self.batch(seed, -step)
             devices.seed(batch.seed)
             output = self.forward(*batch.inputs)
             value = self.loss.compute(output, batch.target(output, self.loss))
-            gradients = gradients_of(value, parameters)
-            update(
-                [
-                    torch.zeros_like(p) if g is None else g
-                    for p, g in zip(parameters, gradients, strict=True)
-                ]
-            )
+            found = gradients_of(scaler.scaled(value), parameters)
+            gradients = [
+                torch.zeros_like(p) if g is None else g
+                for p, g in zip(parameters, found, strict=True)
+            ]
+            if scaler.unscale(gradients):
+                update(gradients)
             self.pace.step()
 
     def _measure_seed(self, observed: Observed, index: int) -> Seed:
@@ -366,7 +407,9 @@ class Session:
             seed.run(batch, self.loss)
             if number == 0 and self.plan.optimizer is not None:
                 seed.first_step(self.plan.optimizer)
-            if number == index == 0 and self.gradient_check is None:
+            if number == 0 and self.precision.is_pure:
+                seed.rounds_away(self.plan.optimizer or SETTLING)
+            if number == index == 0 and self.gradient_check is None and not self.precision.half:
                 self._check_gradient(seed, batch)
             self.pace.step()
         seed.finish()
@@ -382,7 +425,8 @@ class Session:
     @contextmanager
     def _loss_scaled(self, scale: float) -> Iterator[None]:
         loss = self.loss
-        self.loss = scaled(loss, scale)
+        if scale != 1.0:
+            self.loss = scaled(loss, scale)
         try:
             yield
         finally:
@@ -445,42 +489,3 @@ class Session:
 def _rest(changes: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
     """Those of the training alone."""
     return tuple(change for change in changes if is_of_training(change))
-
-
-def _from_spec(
-    architecture: Architecture,
-    plan: ProbePlan,
-    dtype: torch.dtype,
-    device: torch.device,
-    weights: bytes | None,
-) -> LoadedModel:
-    devices.seed(plan.seed)
-    module = spec.build(architecture)
-    if weights is not None:
-        _load(module, read_weights(weights))
-        return loaded("spec", module, mode=plan.mode, dtype=dtype, device=device)
-
-    def fresh() -> dict[str, Tensor]:
-        return dict(spec.build(architecture).named_parameters())
-
-    return loaded("spec", module, mode=plan.mode, dtype=dtype, device=device, fresh=fresh)
-
-
-def _load(module: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Every parameter; buffers may be missing and stay as they are. Raises ModelRaised."""
-    try:
-        missing, unexpected = module.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise ModelRaised(first_lines(error)) from error
-    absent = [name for name, _ in module.named_parameters() if name in missing]
-    if absent or unexpected:
-        raise ModelRaised(
-            f"the weights do not fit the spec; missing: {absent[:3]}, unexpected: {unexpected[:3]}"
-        )
-
-
-def _with_inputs(plan: ProbePlan, architecture: Architecture) -> ProbePlan:
-    if plan.inputs:
-        return plan
-    given = tuple(InputPlan(one.shape, one.dtype, high=one.high) for one in architecture.inputs)
-    return replace(plan, inputs=given)

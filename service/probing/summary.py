@@ -14,6 +14,7 @@ from service.domain.measurements import (
     Measurements,
     ModelMeasurements,
     ParameterStatistics,
+    PrecisionLoss,
     Quantiles,
     SeedProfile,
     TimeSteps,
@@ -127,6 +128,21 @@ def _layer(layer: Layer, seeds: list[Seed], frozen: frozenset[str]) -> LayerMeas
         input_rms=means.get("input.rms"),
         input_std=means.get("input.std"),
         reads=layer.chain.reads if layer.chain else None,
+        precision=_ranges(layer, seeds, means) if seeds[0].observed.watch.ranges else None,
+    )
+
+
+def _ranges(layer: Layer, seeds: list[Seed], means: dict[str, float | None]) -> PrecisionLoss:
+    """How large and small the numbers are that 16 bits would have to hold."""
+    own = [seed.parameters[name].gradient_abs_max for seed in seeds for name in layer.parameters]
+    largest = max([means.get("gradient.abs_max") or 0.0, *own])
+    return PrecisionLoss(
+        underflow_fraction=None,
+        activation_overflow=0,
+        gradient_overflow=0,
+        activation_abs_max=means.get("activation.abs_max"),
+        gradient_abs_max=largest if math.isfinite(largest) else None,
+        gradient_small=means.get("gradient.small"),
     )
 
 
@@ -172,6 +188,7 @@ def _parameter(name: str, seeds: list[Seed], frozen: bool) -> ParameterStatistic
         nonfinite_count=records[0].size.nonfinite,
         grad_nonfinite_count=sum(record.nonfinite_gradient for record in records),
         abs_max=max((record.size.abs_max or 0.0 for record in records), default=None),
+        lost_update_fraction=finite_mean([record.lost_update for record in records]),
     )
 
 

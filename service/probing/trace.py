@@ -42,11 +42,13 @@ def record(
     parameters: Mapping[str, Tensor],
     buffers: Mapping[str, Tensor],
     inputs: tuple[Tensor, ...],
+    setting: str = "",
 ) -> Recording:
     """Run `model(*inputs)` once and keep every operation.
 
     Buffers and the random number generator are left as they were. Raises ModelRaised when the
-    model's own code fails, NotDifferentiable when it returns no floating-point tensor, Untraceable
+    model's own code fails (where a `setting` may be why, with that and the operation),
+    NotDifferentiable when it returns no floating-point tensor, Untraceable
     when its operations cannot be kept.
     """
     mode = _Recorder(parameters, buffers, inputs)
@@ -61,7 +63,8 @@ def record(
                 raise mode.refused from error
             # TorchScript's interpreter drops the text of what an operation raised.
             told = mode.refused if "Traceback of TorchScript" in str(error) else None
-            raise ModelRaised(first_lines(told or error)) from error
+            gist = first_lines(told or error)
+            raise ModelRaised(f"{setting}: {gist}{mode.place()}" if setting else gist) from error
     mode.graph.output(mode.node_of(primary_output(output)))
     return Recording(mode.graph_module(), dict(parameters), dict(buffers))
 
@@ -146,6 +149,8 @@ class _Recorder(TorchDispatchMode):
         self._grad_enabled = True
         self.refused: Exception | None = None
         """What the last operation that failed said."""
+        self._failed = ""
+        """Its name."""
         for index, tensor in enumerate(inputs):
             self._bind(tensor, self.graph.placeholder(f"{INPUT_PREFIX}{index}"))
 
@@ -167,7 +172,7 @@ class _Recorder(TorchDispatchMode):
         try:
             result = func(*args, **kwargs)
         except Exception as error:
-            self.refused = error
+            self.refused, self._failed = error, str(func).removesuffix(".default")
             raise
         node = self.graph.call_function(func, node_args, node_kwargs)
         node.meta["order"] = len(self.graph.nodes)
@@ -220,6 +225,13 @@ class _Recorder(TorchDispatchMode):
         later.meta["order"] = len(self.graph.nodes)
         self._bind(tensor, later)
         return later
+
+    def place(self) -> str:
+        """The operation that failed and the parameter read last, to end a sentence with."""
+        names = [node.meta["name"] for node in self.graph.nodes if node.meta.get("parameter")]
+        told = [self._failed, f"after {names[-1]} was read" if names else ""]
+        where = ", ".join(part for part in told if part)
+        return f" ({where})" if where else ""
 
     def graph_module(self) -> fx.GraphModule:
         """The graph with its parameters, grad mode on again at the end."""

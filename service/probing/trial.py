@@ -45,6 +45,7 @@ from service.probing import devices
 from service.probing.batches import ClassTask, class_task, generator_for, stretch
 from service.probing.data import Data
 from service.probing.devices import CPU, moved
+from service.probing.loss_scaler import LossScaler, Unscaled
 from service.probing.losses import Loss, Target
 from service.probing.optimizers import total_norm, updates
 from service.probing.training import PLANNED, Training
@@ -168,6 +169,8 @@ class Course:
     """How each attempt differs from what its optimizer is usually told."""
     on_step: Callable[[], None] = lambda: None
     """Told of every step of every run."""
+    scales_loss: bool = False
+    """Whether the loss is scaled, as torch.amp.GradScaler does."""
 
 
 def run(
@@ -181,11 +184,13 @@ def run(
     data: Data | None = None,
     training: Training = PLANNED,
     on_step: Callable[[], None] = lambda: None,
+    scales_loss: bool = False,
 ) -> Trial:
     """Train `model` for at most plan.trial_steps at each rate and put it back.
 
     `inputs`, `batch_size` and `dtype` (of floating inputs) are those the model was recorded with.
-    `on_step` is told of every step.
+    `on_step` is told of every step. `scales_loss`: with a loss scale that follows the gradients,
+    for float16.
     The numbers depend on the model and plan.seed alone. Raises NotDifferentiable when no gradient
     reaches a parameter.
     """
@@ -194,7 +199,7 @@ def run(
             course = _given(model, plan, data, loss, batch_size)
         else:
             course = _course(model, plan, inputs, loss, batch_size=batch_size, dtype=dtype)
-        course = replace(course, training=training, on_step=on_step)
+        course = replace(course, training=training, on_step=on_step, scales_loss=scales_loss)
         attempt = training.named(plan.optimizer)
         if attempt is not None:
             runs = [_train(model, course, attempt)]
@@ -412,6 +417,7 @@ def _steps(
     update = updates(parameters, course.training.of(attempt), course.training.weight_decay)
     generator = generator_for(course.seed, "trial", "batches")
     goal, first, device = course.goal, math.nan, _device(model)
+    scaler = LossScaler() if course.scales_loss else Unscaled()
     while True:
         inputs, labels = course.task.draw(course.batch_size, generator)
         output = model.forward(*moved(inputs, device))
@@ -420,7 +426,11 @@ def _steps(
         value = loss.item()
         first = value if math.isnan(first) else first
         gradients = list(
-            torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+            torch.autograd.grad(
+                scaler.scaled(loss), parameters, allow_unused=True, materialize_grads=True
+            )
         )
+        may_step = scaler.unscale(gradients)
         yield value, total_norm(gradients).item(), goal.score(output.detach(), target, value, first)
-        update(gradients)
+        if may_step:
+            update(gradients)

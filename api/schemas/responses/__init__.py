@@ -51,6 +51,7 @@ from api.schemas.responses.layers import (
     LayerOut,
     LayersOut,
     ParameterOut,
+    PrecisionLossOut,
     TimeStepsOut,
 )
 from api.schemas.responses.operations import (
@@ -97,6 +98,7 @@ __all__ = (
     "ModelDiagnosisOut",
     "ModelOut",
     "ParameterOut",
+    "PrecisionLossOut",
     "PrescriptionLinksOut",
     "PrescriptionOut",
     "ProgressOut",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from service.probing.devices import CPU
+from service.probing.precision import FLOAT32, Precision
 from service.probing.trace import Recording, record
 
 
@@ -36,10 +37,17 @@ class LoadedModel:
     """True when a change draws parameters anew: then even the first seed is a fresh one."""
     notes: tuple[str, ...] = ()
     """What the file fixed, whatever was asked for."""
+    precision: Precision = FLOAT32
+    """What it is computed in; its parameters are stored as that says."""
+
+    def run(self, *inputs: Tensor) -> Any:
+        """What the module answers, computed in its precision."""
+        return self.precision.run(self.module, inputs)
 
     def record(self, inputs: tuple[Tensor, ...]) -> Recording:
         """The graph of one forward pass. Raises ModelRaised, NotDifferentiable."""
-        return record(self.module, self.parameters, self.buffers, inputs)
+        setting = f"in {self.precision.name}" if self.precision.half else ""
+        return record(self.run, self.parameters, self.buffers, inputs, setting)
 
 
 def loaded(

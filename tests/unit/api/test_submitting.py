@@ -201,10 +201,24 @@ def test_the_engines_codes_come_through(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
+    "precision", ["float32", "float64", "bfloat16", "float16", "pure_bfloat16", "pure_float16"]
+)
+def test_every_precision_is_taken(client: TestClient, engine: FakeEngine, precision: str) -> None:
+    answer = client.post("/v1/analyses", json=body(probe={"precision": precision}))
+    assert answer.status_code in (200, 202)
+    (submitted,) = engine.submitted
+    assert submitted.probe.precision == precision
+    wrong = client.post("/v1/analyses", json=body(probe={"precision": "half"}))
+    assert (wrong.status_code, pointers(wrong)) == (422, {"/probe/precision"})
+
+
+@pytest.mark.parametrize(
     ("change", "pointer"),
     [
-        ({"probe": {"precision": "bfloat16"}}, "/probe/precision"),
-        ({"probe": {"precision": "float16"}}, "/probe/precision"),
+        (
+            {"probe": {"inputs": [{"shape": [4], "dtype": "float16"}]}},
+            "/probe/inputs/0/dtype",
+        ),
     ],
 )
 def test_what_is_not_built_is_refused_not_ignored(

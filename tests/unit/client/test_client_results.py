@@ -41,6 +41,7 @@ PAIRS: list[tuple[type, Any]] = [
     (statistics.Parameter, responses.ParameterOut),
     (statistics.Quantiles, responses.QuantilesOut),
     (statistics.TimeSteps, responses.TimeStepsOut),
+    (statistics.PrecisionLoss, responses.PrecisionLossOut),
     (catalog.Argument, responses.ArgumentOut),
     (catalog.Catalog, responses.CatalogOut),
     (catalog.Detector, responses.DetectorOut),

@@ -1,0 +1,121 @@
+"""From what was sent to a model that can be measured: a spec built, a file loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import IO
+
+import torch
+from torch import Tensor
+
+from service.domain.architecture import Architecture
+from service.domain.errors import InternalError, ModelRaised
+from service.domain.probe_plan import InputPlan, ProbePlan
+from service.probing import devices
+from service.probing.data import Data, read, read_weights
+from service.probing.devices import CPU
+from service.probing.loaders import exported_program, spec, torchscript
+from service.probing.loaders.loaded import LoadedModel, loaded
+from service.probing.precision import PRECISIONS
+from service.probing.trace import first_lines
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A model, ready to be recorded."""
+
+    plan: ProbePlan
+    """With the inputs that the model or the data bring."""
+    model: LoadedModel
+    data: Data | None
+    """The caller's rows."""
+    wide: LoadedModel | None
+    """The same with parameters of its own in float32, where the model's have 16 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What came, one of architecture and file."""
+
+    architecture: Architecture | None
+    file: IO[bytes] | None
+    model_format: str = "torchscript"
+    """Of the file: torchscript or exported_program."""
+    weights: bytes | None = None
+    """A safetensors file, in place of a spec's initialization."""
+    data: bytes | None = None
+    """Rows as safetensors or npz."""
+
+
+def opened(plan: ProbePlan, sent: Sent, device: torch.device = CPU) -> Opened:
+    """Build a spec's model or load a file's. Raises ProbeFailure."""
+    precision = PRECISIONS[plan.precision]
+    program = None
+    if sent.architecture is not None:
+        plan = _with_inputs(plan, sent.architecture)
+    elif sent.file is not None and sent.model_format == exported_program.FORMAT:
+        program = exported_program.read(sent.file)
+        plan = program.fitted(plan)
+    rows = None if sent.data is None else read(sent.data, precision.outside, plan.inputs)
+    if rows is not None and not plan.inputs:
+        plan = replace(plan, inputs=rows.plans())
+    if sent.architecture is not None:
+        load = partial(_from_spec, sent.architecture, plan, sent.weights)
+    elif program is not None:
+        load = partial(program.build, mode=plan.mode)
+    elif sent.file is not None:
+        load = partial(_from_file, sent.file, plan)
+    else:
+        raise InternalError("neither an architecture nor a file was given")
+    wide = load(dtype=precision.outside, device=device) if precision.is_pure else None
+    return Opened(plan, load(dtype=precision.stored, device=device), rows, wide)
+
+
+def _from_file(
+    file: IO[bytes], plan: ProbePlan, *, dtype: torch.dtype, device: torch.device
+) -> LoadedModel:
+    if file.seekable():
+        file.seek(0)
+    return torchscript.load(file, mode=plan.mode, dtype=dtype, device=device)
+
+
+def _from_spec(
+    architecture: Architecture,
+    plan: ProbePlan,
+    weights: bytes | None,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> LoadedModel:
+    devices.seed(plan.seed)
+    module = spec.build(architecture)
+    if weights is not None:
+        _load(module, read_weights(weights))
+        return loaded("spec", module, mode=plan.mode, dtype=dtype, device=device)
+
+    def fresh() -> dict[str, Tensor]:
+        return dict(spec.build(architecture).named_parameters())
+
+    return loaded("spec", module, mode=plan.mode, dtype=dtype, device=device, fresh=fresh)
+
+
+def _load(module: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Every parameter; buffers may be missing and stay as they are. Raises ModelRaised."""
+    try:
+        missing, unexpected = module.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise ModelRaised(first_lines(error)) from error
+    absent = [name for name, _ in module.named_parameters() if name in missing]
+    if absent or unexpected:
+        raise ModelRaised(
+            f"the weights do not fit the spec; missing: {absent[:3]}, unexpected: {unexpected[:3]}"
+        )
+
+
+def _with_inputs(plan: ProbePlan, architecture: Architecture) -> ProbePlan:
+    if plan.inputs:
+        return plan
+    given = tuple(InputPlan(one.shape, one.dtype, high=one.high) for one in architecture.inputs)
+    return replace(plan, inputs=given)

@@ -1,0 +1,123 @@
+"""In what numbers a model is computed.
+
+float32 and float64: throughout. bfloat16 and float16: mixed, as people train: under torch.autocast,
+parameters in float32. pure_bfloat16 and pure_float16: parameters, buffers and inputs in 16 bits, as
+after `model.half()`. Whatever happens in between, a model takes its inputs in `Precision.outside`
+and answers in it, so that batches, losses and tasks are the same for all. The casts stand in the
+recorded graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from service.probing.trace import primary_output
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """One entry of PRECISIONS."""
+
+    name: str
+    """As in the request."""
+    stored: torch.dtype
+    """Of parameters and buffers."""
+    autocast: torch.dtype | None = None
+    """What torch.autocast computes in; None: there is none."""
+
+    @property
+    def outside(self) -> torch.dtype:
+        """Of inputs as they are drawn, of the answer, the targets and the loss."""
+        return torch.float64 if self.stored is torch.float64 else torch.float32
+
+    @property
+    def half(self) -> torch.dtype | None:
+        """The type of 16 bits that is computed in; None: there is none."""
+        return self.autocast or (self.stored if self.stored.itemsize < 4 else None)
+
+    @property
+    def is_pure(self) -> bool:
+        """Whether parameters themselves have 16 bits."""
+        return self.half is not None and self.autocast is None
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether training in it is training with torch.amp.GradScaler."""
+        return self.autocast is torch.float16
+
+    def run(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+        """What the module answers; of 16 bits the primary output alone, in float32."""
+        if self.half is None:
+            return module(*inputs)
+        device = inputs[0].device.type if inputs else "cpu"
+        with self._arithmetic(device):
+            output = primary_output(module(*(self._given(tensor) for tensor in inputs)))
+        return output if output.is_complex() else output.to(self.outside)
+
+    def _given(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.stored) if tensor.is_floating_point() else tensor
+
+    @contextmanager
+    def _arithmetic(self, device: str) -> Iterator[None]:
+        with ExitStack() as stack:
+            if self.autocast is not None:
+                if device == "cpu":
+                    _cast_convolutions_of_traced_models()
+                    stack.enter_context(_without_missing_kernels(self.autocast))
+                stack.enter_context(torch.autocast(device, self.autocast))
+            yield
+
+
+FLOAT32 = Precision("float32", torch.float32)
+PRECISIONS = {
+    one.name: one
+    for one in (
+        FLOAT32,
+        Precision("float64", torch.float64),
+        Precision("bfloat16", torch.float32, torch.bfloat16),
+        Precision("float16", torch.float32, torch.float16),
+        Precision("pure_bfloat16", torch.bfloat16),
+        Precision("pure_float16", torch.float16),
+    )
+}
+"""By the names of `ProbePlan.precision`."""
+
+
+@contextmanager
+def _without_missing_kernels(dtype: torch.dtype) -> Iterator[None]:
+    """oneDNN takes an LSTM for itself before autocast lowers it to a type that it may not know on
+    this processor; without oneDNN it is computed step by step."""
+    known = dtype is not torch.float16 or torch.ops.mkldnn._is_mkldnn_fp16_supported()
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(enabled and known)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
+
+
+@cache
+def _cast_convolutions_of_traced_models() -> torch.library.Library:
+    """torch.jit.trace writes aten::_convolution, which CUDA's autocast lowers and the processor's
+    leaves in float32: there, too, it is lowered from now on."""
+    library = torch.library.Library("aten", "IMPL")
+    library.impl("_convolution", _lowered_convolution, "AutocastCPU")
+    return library
+
+
+def _lowered_convolution(*arguments: Any) -> Any:
+    dtype = torch.get_autocast_dtype("cpu")
+    lowered = [
+        one.to(dtype) if isinstance(one, Tensor) and one.dtype is torch.float32 else one
+        for one in arguments
+    ]
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
+    with torch._C._ExcludeDispatchKeyGuard(keys):
+        return torch.ops.aten._convolution(*lowered)
