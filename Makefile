@@ -18,7 +18,7 @@ GUIDE := site/index.html
 EXTRA := $(if $(shell printenv GRADDX_BROKER_URL; sed -n 's/^GRADDX_BROKER_URL=//p' .env 2>/dev/null),$(BROKER))
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker migrate test lint types score accuracy repair cures bench calibration zoo docs contract constraints
+.PHONY: help run worker migrate test lint types score accuracy repair cures bench calibration zoo docs contract answers constraints
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -70,6 +70,9 @@ docs: $(BASE) ## the docs as pages, served at /guide: writes site/
 
 contract: $(DEV) ## freeze the API anew: writes tests/unit/api/contract.json
 	@$(PY) -m tests.unit.api.contract > contract.new && mv contract.new tests/unit/api/contract.json
+
+answers: $(DEV) ## ask a real server what /docs shows as answers: writes examples/answers/
+	@$(PY) -m tests.e2e.answers
 
 constraints: $(DEV) ## pin what is installed, except torch and what only torch needs
 	@$(PY) -m pip freeze --exclude-editable \

@@ -7,9 +7,10 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.answer_examples import show_answers
 from api.doorkeeper import is_open
 from api.error_handlers import STATUS
-from api.openapi_examples import problem_examples, request_examples
+from api.openapi_examples import form_examples, problem_examples, request_examples
 from api.schemas.problems import (
     MEDIA_TYPE,
     GateAnalysisFailed,
@@ -146,7 +147,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
             schemas[model.__name__] = schema
         _put_behind_the_door(document)
         _take_back_json(document)
+        show_answers(document)
         posted = document["paths"]["/v1/analyses"]["post"]["requestBody"]["content"]
         posted["application/json"]["examples"] = request_examples()
+        posted["multipart/form-data"]["examples"] = form_examples()
         app.openapi_schema = document
     return app.openapi_schema

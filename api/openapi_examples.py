@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from service.domain.errors import GraddxError
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 """Requests anyone can post."""
+FILES = EXAMPLES / "files"
+"""What some of them speak of, written by examples/make_files.py."""
 
 _ID = "01a1f968-dee0-73ba-aa23-b4ba0078eb83"
 _REPORT = f"http://127.0.0.1:8000/v1/analyses/{_ID}"
@@ -80,7 +83,7 @@ def request_examples() -> dict[str, Any]:
     examples = {
         name: {"summary": name.replace("_", " "), "value": one} for name, one in made.items()
     }
-    return examples | dict(_with_stored_files(files["healthy_mlp"]["model"]))
+    return examples | dict(_with_stored_files())
 
 
 def _problem(code: str) -> dict[str, Any]:
@@ -144,24 +147,63 @@ _KERAS: dict[str, Any] = {
 }
 
 
-def _with_stored_files(spec: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """With ids to be replaced by what `PUT /v1/artifacts` answers."""
-    model, data, weights = (f"sha256:{digit * 64}" for digit in "012")
-    stored: dict[str, dict[str, Any]] = {
-        "stored_torchscript": {
-            "model": {"kind": "artifact", "id": model},
-            "probe": {"inputs": [{"shape": [3, 32, 32]}]},
+_SMALL: dict[str, Any] = {
+    "kind": "spec",
+    "input": {"shape": [8]},
+    "layers": [
+        {"name": "fc1", "type": "Linear", "args": {"out_features": 16}},
+        {"name": "act", "type": "ReLU"},
+        {"name": "head", "type": "Linear", "args": {"out_features": 4}},
+    ],
+}
+"""The model of examples/files/ as a spec."""
+
+
+def form_examples() -> dict[str, Any]:
+    """By name, for `examples` of the form of `POST /v1/analyses`; files are those of
+    examples/files/."""
+    inputs = {"probe": {"inputs": [{"shape": [8]}]}, "labels": {"example": "form"}}
+    return {
+        "torchscript": {
+            "summary": "A model file, and the rest as JSON",
+            "value": {"model": "net.pt", "request": inputs},
         },
-        "stored_model_and_real_samples": {
-            "model": {"kind": "artifact", "id": model},
-            "probe": {"data": data, "mode": "as_saved"},
-            "retain": "statistics",
-        },
-        "spec_with_trained_weights": {
-            "model": {**spec, "weights": weights},
-            "probe": {"data": data},
+        "torchscript_and_real_samples": {
+            "summary": "A model file, real samples, and the rest as JSON",
+            "value": {"model": "net.pt", "data": "samples.npz", "request": {"fail_on": "warning"}},
         },
     }
-    for name, value in stored.items():
-        told = f"{name.replace('_', ' ')} (put the ids of PUT /v1/artifacts in)"
+
+
+def stored_id(name: str) -> str:
+    """What `PUT /v1/artifacts` answers for a file of examples/files/."""
+    return f"sha256:{hashlib.sha256((FILES / name).read_bytes()).hexdigest()}"
+
+
+def _with_stored_files() -> Iterator[tuple[str, Any]]:
+    """Of files that `PUT /v1/artifacts` was sent before."""
+    model, data, weights = map(stored_id, ("net.pt", "samples.npz", "weights.safetensors"))
+    stored: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+        "stored_torchscript": (
+            ("net.pt",),
+            {
+                "model": {"kind": "artifact", "id": model},
+                "probe": {"inputs": [{"shape": [8]}]},
+            },
+        ),
+        "stored_model_and_real_samples": (
+            ("net.pt", "samples.npz"),
+            {
+                "model": {"kind": "artifact", "id": model},
+                "probe": {"data": data, "mode": "as_saved"},
+            },
+        ),
+        "spec_with_trained_weights": (
+            ("weights.safetensors", "samples.npz"),
+            {"model": {**_SMALL, "weights": weights}, "probe": {"data": data}},
+        ),
+    }
+    for name, (files, value) in stored.items():
+        first = " and ".join(f"examples/files/{one}" for one in files)
+        told = f"{name.replace('_', ' ')} (store {first} first, with PUT /v1/artifacts)"
         yield name, {"summary": told, "value": value}

@@ -16,5 +16,11 @@ MARKDOWN = "text/markdown"
 Form = Callable[[Analysis, str, str | None], str]
 """Of a final analysis, its address, and the path of the model's file where the caller told it."""
 
+CONTENTS = {
+    SARIF: {"schema": {"type": "object"}},
+    JUNIT: {"schema": {"type": "string"}},
+    MARKDOWN: {"schema": {"type": "string"}},
+}
+"""`content` of an answer in OpenAPI, by media type."""
 FORMS: dict[str, Form] = {SARIF: sarif, JUNIT: junit, MARKDOWN: markdown}
 """Media type → how to write it."""

@@ -11,8 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import AnalysisId, DrawerDep, EngineDep, ReaderDep
 from api.error_handlers import STATUS, InvalidParameter
-from api.formats import FORMS
-from api.formats.examples import form_examples
+from api.formats import CONTENTS, FORMS
 from api.gate import DEFAULT_WAIT, reason_to_refuse, refusal
 from api.labels import read_labels
 from api.layers_csv import layers_csv
@@ -35,7 +34,7 @@ GATE = ("gate_failed", "analysis_failed", "not_finished")
 FINISHED = {
     "model": AnalysisOut,
     "description": "Final: succeeded, failed or cancelled.",
-    "content": form_examples(),
+    "content": {**CONTENTS, HTML: {"schema": {"type": "string"}}},
 }
 UNDER_WAY = {
     "model": AnalysisOut,

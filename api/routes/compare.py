@@ -15,31 +15,6 @@ from service.domain.analysis import Analysis
 
 router = APIRouter(prefix="/v1/analyses", tags=["history"])
 
-_EXAMPLE = {
-    "before": {"id": "01a1f9…", "status": "succeeded", "verdict": "healthy", "passed": True},
-    "after": {"id": "01a1fa…", "status": "succeeded", "verdict": "at_risk", "passed": True},
-    "same_model": False,
-    "probe_differs": [],
-    "layers": [
-        {
-            "name": "fc1",
-            "presence": "both",
-            "changed": True,
-            "statistics": [
-                {
-                    "statistic": "gradient.gain",
-                    "before": 0.98,
-                    "after": 0.11,
-                    "ratio": 0.112,
-                    "before_range": [0.95, 1.01],
-                    "after_range": [0.1, 0.12],
-                    "changed": True,
-                }
-            ],
-        }
-    ],
-}
-
 
 def _other(
     other: Annotated[str, Path(description="`id` of the analysis to compare with: the second.")],
@@ -51,7 +26,7 @@ def _other(
     "/{analysis_id}/compare/{other}",
     response_model=None,
     responses={
-        200: {"model": ComparisonOut, "content": {JSON: {"example": _EXAMPLE}}},
+        200: {"model": ComparisonOut},
         **problems(
             "invalid_request", "analysis_not_found", "analysis_unfinished", "not_acceptable"
         ),

@@ -5,28 +5,16 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
-from fastapi.sse import EventSourceResponse, format_sse_event
+from fastapi.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import AnalysisId, EngineDep
 from api.events import EVENT_STREAM, events, last_percent
 from api.negotiation import negotiate
 from api.openapi import problems
-from api.schemas.responses import ProgressOut
 from service.domain.progress import END
 
 router = APIRouter(prefix="/v1/analyses/{analysis_id}", tags=["analyses"])
-
-_RUNNING = ProgressOut(
-    status="running", stage="probe", queue_position=None, percent=15, verdict=None, passed=None
-)
-_ENDED = ProgressOut(
-    status="succeeded", stage=None, queue_position=None, percent=100, verdict="healthy", passed=True
-)
-_EXAMPLE = "".join(
-    format_sse_event(event=name, data_str=one.model_dump_json(), id=str(one.percent)).decode()
-    for name, one in (("progress", _RUNNING), ("end", _ENDED))
-)
 
 LastEventId = Annotated[
     str | None,
@@ -44,7 +32,7 @@ LastEventId = Annotated[
         200: {
             "description": "Events `progress` and, last, `end`, whose data are like `ProgressOut`; "
             "comments keep the connection alive.",
-            "content": {EVENT_STREAM: {"schema": {"type": "string"}, "example": _EXAMPLE}},
+            "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
         },
         204: {"description": "Last-Event-ID is that of the end: there is nothing more."},
         **problems("invalid_request", "analysis_not_found", "not_acceptable"),

@@ -8,8 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import AnalysisId, EngineDep
 from api.downloads import download
-from api.formats import FORMS, JUNIT, SARIF
-from api.formats.examples import form_examples
+from api.formats import CONTENTS, FORMS, JUNIT, SARIF
 from api.negotiation import negotiate
 from api.openapi import problems
 from api.schemas.queries import FormQuery
@@ -24,7 +23,7 @@ def _answers(media_type: str, description: str) -> dict[int | str, dict[str, Any
     return {
         200: {
             "description": description,
-            "content": {media_type: form_examples()[media_type]},
+            "content": {media_type: CONTENTS[media_type]},
             "headers": {
                 "ETag": {**text, "description": "Of the content; for If-None-Match."},
                 "Content-Disposition": {**text, "description": "A name for the file."},

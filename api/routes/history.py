@@ -22,23 +22,6 @@ from service.use_cases import LayerPage
 
 router = APIRouter(prefix="/v1/layers", tags=["history"])
 
-_EXAMPLE = {
-    "layer": "fc1",
-    "statistic": "gradient.gain",
-    "items": [
-        {
-            "analysis": "01a1f968-dee0-73ba-aa23-b4ba0078eb83",
-            "created_at": "2026-11-21T13:00:00Z",
-            "labels": {"branch": "main", "commit": "0123abc"},
-            "verdict": "healthy",
-            "value": 0.98,
-            "low": 0.95,
-            "high": 1.01,
-        }
-    ],
-    "next_cursor": None,
-}
-
 
 @router.get(
     "/history",
@@ -46,7 +29,7 @@ _EXAMPLE = {
     responses={
         200: {
             "model": HistoryOut,
-            "content": {JSON: {"example": _EXAMPLE}, HTML: {"schema": {"type": "string"}}},
+            "content": {HTML: {"schema": {"type": "string"}}},
             "headers": {
                 "Link": {"schema": {"type": "string"}, "description": "rel=next: the next page."}
             },

@@ -27,40 +27,6 @@ REFUSALS = (
     "no_prescription",
 )
 
-_SPEC: dict[str, Any] = {
-    "input": {"shape": [64], "dtype": "float32"},
-    "layers": [
-        {
-            "name": "fc1",
-            "type": "Linear",
-            "args": {"out_features": 10, "in_features": 64},
-            "inputs": ["input"],
-            "init": {"weight": {"name": "kaiming_normal_", "args": {"nonlinearity": "relu"}}},
-        }
-    ],
-}
-_OPERATIONS = [
-    {
-        "op": "add",
-        "path": "/layers/0/init",
-        "value": {"weight": {"name": "kaiming_normal_", "args": {"nonlinearity": "relu"}}},
-    }
-]
-_PROGRAM = '''from torch import Tensor, nn
-
-
-class RepairedModel(nn.Module):
-    """(batch, 64) → (batch, 10)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(64, 10)
-        nn.init.kaiming_normal_(self.fc1.weight, nonlinearity="relu")
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc1(x)
-'''
-
 
 def _file(description: str, content: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     text = {"schema": {"type": "string"}}
@@ -81,11 +47,8 @@ def _file(description: str, content: dict[str, Any]) -> dict[int | str, dict[str
         **_file(
             "The repaired spec, or the patch to it.",
             {
-                JSON: {"schema": {"type": "object"}, "example": _SPEC},
-                PATCH: {
-                    "schema": {"type": "array", "items": {"type": "object"}},
-                    "example": _OPERATIONS,
-                },
+                JSON: {"schema": {"type": "object"}},
+                PATCH: {"schema": {"type": "array", "items": {"type": "object"}}},
             },
         ),
         **problems(*REFUSALS, "spec_only"),
@@ -115,7 +78,7 @@ def read_repaired_spec(
     responses={
         **_file(
             "PyTorch source.",
-            {SOURCE: {"schema": {"type": "string"}, "example": _PROGRAM}},
+            {SOURCE: {"schema": {"type": "string"}}},
         ),
         **problems(*REFUSALS, "spec_only"),
     },

@@ -64,7 +64,7 @@ class SpecInputIn(Wire):
     """What one sample looks like."""
 
     shape: list[Size] = Field(max_length=8)
-    """Sizes of one sample, without the batch dimension."""
+    """Sizes of one sample, each ≥ 1, without the batch dimension; at most 8, none: a scalar."""
     dtype: Literal["float32", "int64", "int32"] = "float32"
     """A torch dtype."""
     high: int | None = Field(default=None, ge=1, le=2**31 - 1)
@@ -179,7 +179,7 @@ class InputIn(Wire):
     """One input of the model."""
 
     shape: list[Size] = Field(max_length=8)
-    """Sizes of one sample, without the batch dimension."""
+    """Sizes of one sample, each ≥ 1, without the batch dimension; at most 8, none: a scalar."""
     dtype: Annotated[
         Literal["float32", "float64", "bfloat16", "float16", "int64", "int32", "bool"],
         not_yet("bfloat16", "float16"),
@@ -277,7 +277,7 @@ class ProbeIn(Wire):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")
     """auto, cpu, cuda or cuda:N; auto: a GPU for large specs where a worker has one."""
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
-    """Root of all randomness; same request and seed, same numbers."""
+    """Root of all randomness, 0 … 2^63 - 1; same request and seed, same numbers."""
 
     @field_validator("batch_size", mode="wrap")
     @classmethod

@@ -58,11 +58,11 @@ class CostOut(Out):
     """What the answer cost."""
 
     wall_seconds: Number
-    """From claim to report, s."""
+    """Seconds from claim to report, ≥ 0."""
     device: str
     """cpu."""
     peak_memory_mb: Number
-    """Largest resident set of the child, MiB."""
+    """Largest resident set of the child, MiB, > 0."""
     stages: dict[str, Number]
     """Seconds per stage: load, probe, diagnose, trial, recommend."""
 

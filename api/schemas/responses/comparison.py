@@ -35,11 +35,12 @@ class StatisticChangeOut(Out):
     statistic: str = Field(examples=["gradient.gain"])
     """Dotted name."""
     before: Number
-    """In the first; null where it is not finite, or the layer has it not."""
+    """In the first, in the units of the statistic; null where it is not finite, or the layer has it
+    not."""
     after: Number
-    """In the second; likewise."""
+    """In the second, in the units of the statistic; null likewise."""
     ratio: Number
-    """after / before; null where that means nothing."""
+    """after / before, of any sign; null where that means nothing."""
     before_range: tuple[Number, Number] | None
     """Lowest and highest over seeds and batches; null where it is not known."""
     after_range: tuple[Number, Number] | None

@@ -12,13 +12,13 @@ class QuantilesOut(Out):
     """Of one number over its repetitions."""
 
     p50: Number
-    """Median."""
+    """Median, ≥ 0."""
     p90: Number
-    """Nine in ten are smaller."""
+    """Nine in ten are smaller, ≥ 0."""
     max: Number
-    """Largest."""
+    """Largest, ≥ 0."""
     n: int
-    """Finite repetitions."""
+    """Number of finite repetitions, ≥ 0."""
 
 
 class GradientCheckOut(Out):
@@ -27,7 +27,7 @@ class GradientCheckOut(Out):
     autograd: Number
     """By autograd; in units of the loss."""
     difference: Number
-    """By the difference; likewise."""
+    """By the difference; in units of the loss."""
     relative_error: Number
     """0 … 2."""
     blocked: bool
@@ -40,13 +40,13 @@ class ModelDiagnosisOut(Out):
     loss: str
     """The loss that was used."""
     loss_at_start: Number
-    """Mean over seeds and batches."""
+    """Mean over seeds and batches, in units of the loss."""
     chance_loss: Number
-    """What knowing nothing costs; null where undefined."""
+    """What knowing nothing costs, in units of the loss; null where undefined."""
     grad_norm: QuantilesOut
     """Norm of the gradient of all parameters, over seeds and batches."""
     total_gain: Number
-    """Gradient norm at the first layer's output over that at the last layer's output."""
+    """Gradient norm at the first layer's output over that at the last layer's output, ≥ 0."""
     trainable_depth: JsonOrNull = None
     """How many layers the initialization trains to: predicted, low, high (null: no end within 1000
     layers), actual; null where theory does not cover the model."""

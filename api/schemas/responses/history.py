@@ -19,11 +19,11 @@ class HistoryPointOut(Out):
     verdict: str | None
     """Of the analysis."""
     value: Number
-    """null where the layer has it not, or it is not finite."""
+    """In the units of the statistic; null where the layer has it not, or it is not finite."""
     low: Number
-    """Lowest over seeds and batches; null where it is not known."""
+    """Lowest over seeds and batches, in the units of the statistic; null where it is not known."""
     high: Number
-    """Highest over seeds and batches; null where it is not known."""
+    """Highest over seeds and batches, in the units of the statistic; null where it is not known."""
 
 
 class HistoryOut(Out):

@@ -9,13 +9,13 @@ class ActivationOut(Out):
     """Of a layer's output."""
 
     mean: Number
-    """Mean over batch and units."""
+    """Mean over batch and units, of any sign, in the units of the output."""
     std: Number
     """≥ 0."""
     rms: Number
     """≥ 0."""
     abs_max: Number
-    """Largest magnitude."""
+    """Largest magnitude, ≥ 0."""
     zero_fraction: Number
     """Share of elements exactly 0, 0 … 1."""
     saturated_fraction: Number
@@ -42,7 +42,7 @@ class GradientOut(Out):
     norm: Number
     """Frobenius norm over a batch, ≥ 0."""
     abs_max: Number
-    """Largest magnitude."""
+    """Largest magnitude, ≥ 0."""
     gain: Number
     """Gradient norm at the layer's input over that at its output, this path alone, ≥ 0."""
     gain_quantiles: dict[str, Number]
@@ -51,7 +51,7 @@ class GradientOut(Out):
     """weight, activation, normalization, residual: factors of the gain, null where the layer has
     no such part; unexplained: the rest, where it is not 1. null for recurrent and attention."""
     predicted_gain: Number
-    """Theory's gain; null where it does not cover the layer."""
+    """Theory's gain, ≥ 0; null where it does not cover the layer."""
     zero_fraction: Number
     """Share of elements exactly 0, 0 … 1."""
     underflow_fraction_fp16: Number
@@ -66,7 +66,7 @@ class ParameterOut(Out):
     name: str
     """As in named_parameters()."""
     shape: tuple[int, ...]
-    """As in the state dict."""
+    """Sizes as in the state dict, each ≥ 1; none: a scalar."""
     rms: Number
     """Of the parameter, ≥ 0."""
     grad_norm: Number
@@ -78,7 +78,7 @@ class ParameterOut(Out):
     snr: Number
     """Mean gradient over its spread across batches, ≥ 0."""
     update_ratio: Number
-    """Size of the first optimizer step relative to the parameter; null without an optimizer."""
+    """Size of the first optimizer step over the parameter's, ≥ 0; null without an optimizer."""
     connected: bool
     """False when the loss does not depend on it."""
     frozen: bool
@@ -146,7 +146,7 @@ class LayerOut(Out):
     depth: int
     """Longest chain of layers that ends here, from 1."""
     output_shape: tuple[int, ...]
-    """With the batch dimension."""
+    """Sizes, each ≥ 1, the batch dimension first."""
     activation: ActivationOut
     """Of its output."""
     gradient: GradientOut

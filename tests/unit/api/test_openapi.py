@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import schemathesis
 from fastapi import FastAPI
@@ -20,8 +21,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from api.answer_examples import ANSWERS
 from api.app import create_app
 from api.error_handlers import STATUS
+from api.links import docs_path
+from api.openapi_examples import FILES
 from api.schemas import problems
 from api.schemas.reading import read_analysis
 from service.config import Settings
@@ -90,18 +94,6 @@ def test_examples_are_good_requests(path: Path, document: dict[str, Any]) -> Non
     example = posted["application/json"]["examples"][path.stem]["value"]
     assert example == json.loads(path.read_text())
     assert model_source(read_analysis(example).model, "spec")
-
-
-def test_examples_with_stored_files_are_good_requests(document: dict[str, Any]) -> None:
-    posted = document["paths"]["/v1/analyses"]["post"]["requestBody"]["content"]
-    examples = posted["application/json"]["examples"]
-    stored, weighted = (
-        read_analysis(examples[name]["value"])
-        for name in ("stored_model_and_real_samples", "spec_with_trained_weights")
-    )
-    assert len(stored.artifact_ids) == len(weighted.artifact_ids) == 2
-    assert (stored.retain, stored.probe.mode) == ("statistics", "as_saved")
-    assert model_source(weighted.model, "spec")
 
 
 def test_operation_ids_are_the_names_of_what_is_done(document: dict[str, Any]) -> None:
@@ -175,6 +167,29 @@ def test_every_field_and_parameter_is_described(document: dict[str, Any]) -> Non
     assert silent == []
 
 
+def test_every_number_tells_its_unit_or_range(document: dict[str, Any]) -> None:
+    silent = [
+        f"{name}.{field}"
+        for name, schema in document["components"]["schemas"].items()
+        for field, value in schema.get("properties", {}).items()
+        if _is_numeric(value) and not TELLING.search(value["description"])
+    ]
+    assert silent == []
+
+
+TELLING = re.compile(
+    r"\d|≥|[Ss]econds|[Bb]ytes|MiB|[Nn]umber of|[Hh]ow many|units of|elements|Position|"
+    r"HTTP status|any sign"
+)
+
+
+def _is_numeric(schema: Any) -> bool:
+    if not isinstance(schema, dict):
+        return False
+    parts = [*schema.get("anyOf", ()), schema.get("items"), schema.get("additionalProperties")]
+    return schema.get("type") in ("number", "integer") or any(map(_is_numeric, parts))
+
+
 def test_every_problem_has_an_example_that_is_one(document: dict[str, Any]) -> None:
     for path in document["paths"].values():
         for operation in path.values():
@@ -192,19 +207,86 @@ def test_every_problem_has_an_example_that_is_one(document: dict[str, Any]) -> N
 
 
 def test_every_request_example_is_taken_as_it_stands(document: dict[str, Any]) -> None:
-    """But those whose ids are to be filled in, and they say so."""
+    """Once the files are stored that some of them speak of, as their summaries say."""
     posted = document["paths"]["/v1/analyses"]["post"]["requestBody"]["content"]
     examples = posted["application/json"]["examples"]
     kinds = set()
     with TestClient(create_app(FakeEngine(), Settings())) as client:
         for example in examples.values():
+            for name in re.findall(r"examples/files/(\S+)", example["summary"]):
+                stored = client.put("/v1/artifacts", content=(FILES / name).read_bytes())
+                assert stored.json()["id"] in json.dumps(example["value"])
             kinds.add(example["value"]["model"].get("kind", "spec"))
-            if "put the ids" in example["summary"]:
-                assert "sha256:000" in json.dumps(example) or "sha256:111" in json.dumps(example)
-                continue
             answer = client.post("/v1/analyses?wait=0", json=example["value"])
             assert answer.status_code in (200, 202), answer.text
+        for example in posted["multipart/form-data"]["examples"].values():
+            answer = client.post("/v1/analyses?wait=0", **form(example["value"]))
+            assert answer.status_code in (200, 202), answer.text
     assert kinds == {"spec", "keras", "artifact"}
+
+
+def form(parts: dict[str, Any]) -> dict[str, Any]:
+    """An example of a form, as a client sends it."""
+    files = {
+        name: (FILES / parts[name]).read_bytes() for name in ("model", "data") if name in parts
+    }
+    return {"files": files, "data": {"request": json.dumps(parts["request"])}}
+
+
+def test_every_answer_has_an_example_that_keeps_to_its_schema(document: dict[str, Any]) -> None:
+    """Real answers, but for pages, pictures and tensors."""
+    shown = set()
+    for path in document["paths"].values():
+        for operation in path.values():
+            for status, response in operation["responses"].items():
+                for media_type, content in response.get("content", {}).items():
+                    if int(status) >= 400 and media_type == "application/problem+json":
+                        continue
+                    if media_type.partition(";")[0] in UNSHOWN:
+                        assert "examples" not in content
+                        continue
+                    where = f"{operation['operationId']} {status} {media_type}"
+                    assert content.get("examples"), where
+                    check = validator(content["schema"], document)
+                    for name, example in content["examples"].items():
+                        faults = [str(one) for one in check.iter_errors(example["value"])]
+                        assert faults == [], f"{where}: {name}"
+                        shown.add(name)
+    assert shown == {path.stem for path in ANSWERS.iterdir()}
+
+
+UNSHOWN = {"text/html", "image/svg+xml", "image/png", "application/octet-stream"}
+
+
+def validator(schema: dict[str, Any], document: dict[str, Any]) -> Any:
+    """Of JSON Schema 2020-12, as OpenAPI 3.1 has it."""
+    whole = {**schema, "components": document["components"]}
+    return jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
+
+
+def test_answers_are_held_to_their_schemas(document: dict[str, Any]) -> None:
+    """What would be left of the test above if nothing could fail it."""
+    answer = json.loads((ANSWERS / "analysis.json").read_text())
+    schema = document["paths"]["/v1/analyses/{analysis_id}"]["get"]["responses"]["200"]["content"]
+    check = validator(schema["application/json"]["schema"], document)
+    assert check.is_valid(answer)
+    assert not check.is_valid({**answer, "status": "done"})
+    assert not check.is_valid({name: one for name, one in answer.items() if name != "cost"})
+
+
+def test_the_examples_tell_one_story() -> None:
+    """The same analysis in every form, whose finding leads into the guide."""
+    answer = json.loads((ANSWERS / "analysis.json").read_text())
+    (finding, *_) = answer["diagnosis"]["findings"]
+    assert finding["docs"] == docs_path(finding["code"])
+    for name in ("findings.sarif", "junit.xml", "summary.md"):
+        text = (ANSWERS / name).read_text()
+        assert answer["id"] in text, name
+        assert f"http://127.0.0.1:8000{finding['docs']}" in text, name
+    comparison = json.loads((ANSWERS / "comparison.json").read_text())
+    assert comparison["before"]["id"] == answer["id"]
+    assert comparison["before"]["verdict"] == "unhealthy"
+    assert comparison["after"]["verdict"] == "healthy"
 
 
 def test_json_is_told_only_where_it_is_given(document: dict[str, Any]) -> None:
