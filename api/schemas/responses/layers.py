@@ -115,7 +115,7 @@ class PrecisionLossOut(Out):
     activation_overflow: int
     """NaN and infinite elements of the output that are finite in float32."""
     gradient_overflow: int
-    """Likewise of its gradients."""
+    """NaN and infinite elements of its gradients that are finite in float32."""
     activation_abs_max: Number
     """Largest magnitude of the output in float32."""
     gradient_abs_max: Number
