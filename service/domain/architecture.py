@@ -47,7 +47,7 @@ class LayerNode:
     name: str
     """Unique; groups give dotted paths (body.0.conv)."""
     type: str
-    """Class name of torch.nn, or Add, Multiply, Concat, MatMul, LastStep, NoisyReLU, Parameter."""
+    """Class name of torch.nn, or a type that torch.nn lacks: Add, Scale, Parameter …"""
     args: dict[str, Any]
     """Constructor arguments, those that torch could infer filled in."""
     inputs: tuple[str, ...]

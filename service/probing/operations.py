@@ -66,6 +66,7 @@ _ACTIVATIONS = {
     "rrelu_with_noise": "rrelu",
     "celu": "celu",
     "glu": "glu",
+    "exp": "exponential",
 }
 
 _OUTPUT_OPERATIONS = {
@@ -129,7 +130,8 @@ def nonlinearity_of(node: fx.Node) -> str | None:
     """The torch.nn activation a node ends, in lower snake case; None when it is none.
 
     Composite activations are told by their last node: softsign = x / (1 + |x|), tanhshrink =
-    x − tanh(x); ReLU6 runs as hardtanh(0, 6), SELU as elu.
+    x − tanh(x), squareplus and sparse plus as a spec's own types compute them; ReLU6 runs as
+    hardtanh(0, 6), SELU as elu.
     """
     name = name_of(node)
     if name == "tanh" and any(_is_tanhshrink(user) for user in node.users):
@@ -147,6 +149,10 @@ def nonlinearity_of(node: fx.Node) -> str | None:
         return "softsign"
     if _is_tanhshrink(node):
         return "tanhshrink"
+    if name == "lerp" and name_of(_operand(node, 1)) == "sqrt":
+        return "squareplus"
+    if name == "where" and _is_sparse_plus(node):
+        return "sparse_plus"
     return None
 
 
@@ -154,8 +160,8 @@ def flat_region(node: fx.Node, nonlinearity: str) -> tuple[float | None, float |
     """Where the activation's output is saturated: (at or below, at or above); None: nowhere.
 
     Flat means that the derivative is under 5 % of its largest value: sigmoid y(1−y) < .0125,
-    tanh 1−y² < .05, softsign (1−|y|)² < .05, ELU y+α < .05 α, softplus 1−e^−y < .05; the clamped
-    ones are flat where they clamp.
+    tanh 1−y² < .05, softsign (1−|y|)² < .05, ELU y+α < .05 α, softplus 1−e^−y < .05, squareplus
+    y²/(1+y²) < .05; the clamped ones are flat where they clamp.
     """
     if nonlinearity in {"elu", "selu", "celu"}:
         alpha, scale, _ = _arguments(node, 1, (1.0, 1.0, 1.0))
@@ -174,6 +180,7 @@ _FLAT: dict[str, tuple[float | None, float | None]] = {
     "relu6": (None, 6.0),
     "softplus": (-math.log(0.95), None),
     "logsigmoid": (None, math.log(0.95)),
+    "squareplus": (math.sqrt(0.05 / 0.95), None),
 }
 
 
@@ -237,3 +244,16 @@ def _is_tanhshrink(node: fx.Node) -> bool:
         return False
     left, right = node.args[0], node.args[1]
     return isinstance(right, fx.Node) and name_of(right) == "tanh" and right.args[0] is left
+
+
+def _operand(node: fx.Node, position: int) -> fx.Node:
+    """One of its operands; the node itself where a number stands there."""
+    found = node.args[position] if len(node.args) > position else node
+    return found if isinstance(found, fx.Node) else node
+
+
+def _is_sparse_plus(node: fx.Node) -> bool:
+    condition, ramp = _operand(node, 0), _operand(node, 2)
+    inner = _operand(condition, 0)
+    found = (name_of(condition), name_of(inner), name_of(ramp)) == ("lt", "abs", "clamp_min")
+    return found and inner.args[0] is ramp.args[0]

@@ -8,6 +8,7 @@ from typing import Any
 from service.domain.architecture import InitCall, LayerNode
 from service.domain.layers import LAYER_TYPES
 from service.domain.layers.signature import REQUIRED
+from service.source.own_classes import OWN_CLASSES
 
 
 def construction(layer_type: str, args: Mapping[str, Any]) -> str:
@@ -26,7 +27,7 @@ def construction(layer_type: str, args: Mapping[str, Any]) -> str:
 
 def class_name(layer_type: str) -> str:
     """As the source names it: what torch.nn lacks is a class of its own there."""
-    return layer_type if layer_type in ("NoisyReLU", "Parameter") else f"nn.{layer_type}"
+    return layer_type if layer_type in OWN_CLASSES else f"nn.{layer_type}"
 
 
 def initializations(node: LayerNode, attribute: str) -> Iterable[str]:

@@ -22,8 +22,20 @@ WITHOUT_MODULE: Mapping[str, Callable[[Sequence[str], LayerNode], str]] = {
     "MatMul": lambda values, _node: " @ ".join(values),
     "Concat": lambda values, node: f"torch.cat(({', '.join(values)}), {node.args.get('dim', 1)})",
     "LastStep": lambda values, _node: f"{values[0]}[:, -1]",
+    "Scale": lambda values, node: _scaled(values[0], **node.args),
+    "Exponential": lambda values, _node: f"{values[0]}.exp()",
+    "Squareplus": lambda values, _node: "torch.lerp({0}, ({0} * {0} + 4).sqrt(), 0.5)".format(
+        *values
+    ),
+    "SparsePlus": lambda values, _node: (
+        "torch.where({0}.abs() < 1, ({0} + 1).square() / 4, {0}.clamp_min(0))".format(*values)
+    ),
 }
 """Types of a spec that are an expression in PyTorch."""
+
+
+def _scaled(value: str, factor: float = 1.0, offset: float = 0.0) -> str:
+    return f"{value} * {factor!r} + {offset!r}"
 
 
 class Forward:

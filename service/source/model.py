@@ -10,30 +10,9 @@ from service.domain.architecture import Architecture, resolve
 from service.source.calls import construction, initializations, parametrizations
 from service.source.formatting import formatted
 from service.source.forward import WITHOUT_MODULE, Forward
+from service.source.own_classes import NEED_TORCH, OWN_CLASSES
 
 CLASS = "RepairedModel"
-
-NOISY_RELU = '''
-class NoisyReLU(nn.Module):
-    """max(0, x + N(0, sigmoid(x))) in training, max(0, x) in evaluation (Nair & Hinton 2010)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            x = x + torch.sigmoid(x.detach()).sqrt() * torch.randn_like(x)
-        return torch.relu(x)
-'''
-
-PARAMETER = '''
-class Parameter(nn.Module):
-    """Numbers that are learned, the same for every sample: of its input only the batch counts."""
-
-    def __init__(self, size: tuple[int, ...]) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(size))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.weight.expand(len(x), *self.weight.shape)
-'''
 
 
 def pytorch_source(expanded: Mapping[str, Any]) -> str:
@@ -47,8 +26,7 @@ def pytorch_source(expanded: Mapping[str, Any]) -> str:
     types = {node.type for node in architecture.layers}
     body = [
         *_imports(types),
-        *([NOISY_RELU] if "NoisyReLU" in types else []),
-        *([PARAMETER] if "Parameter" in types else []),
+        *(text for name, text in OWN_CLASSES.items() if name in types),
         f"class {CLASS}(nn.Module):",
         f'    """{_shapes(architecture)}"""\n',
         "    def __init__(self) -> None:",
@@ -61,7 +39,7 @@ def pytorch_source(expanded: Mapping[str, Any]) -> str:
 
 def _imports(types: set[str]) -> Iterable[str]:
     yield '"""The repaired model: the architecture, and how its parameters are drawn."""\n'
-    if types & {"Concat", "NoisyReLU", "Parameter"}:
+    if types & NEED_TORCH:
         yield "import torch"
     yield "from torch import Tensor, nn\n"
 

@@ -48,6 +48,8 @@ UNCOVERED: Mapping[str, str] = MappingProxyType(
         "log_softmax": "couples all numbers along a dimension: no function of one number",
         "softmin": "couples all numbers along a dimension: no function of one number",
         "softmax2d": "couples the channels at a pixel: no function of one number",
+        "exponential": "its mean square e^(2q) leaves the floating-point numbers at once",
+        "sparsemax": "couples all numbers along a dimension: no function of one number",
     }
 )
 """Activations that theory does not cover, and why."""
@@ -260,6 +262,17 @@ _BUILDERS: dict[str, _Builder] = {
         ),
         Nonlinearity("tanhshrink", lambda x: x - math.tanh(x), lambda x: math.tanh(x) ** 2),
         _elu("selu", SELU_SCALE, SELU_ALPHA),
+        Nonlinearity(
+            "squareplus",
+            lambda x: 0.5 * (x + math.hypot(x, 2.0)),
+            lambda x: 0.5 * (1.0 + x / math.hypot(x, 2.0)),
+        ),
+        Nonlinearity(
+            "sparse_plus",
+            lambda x: 0.25 * (x + 1.0) ** 2 if abs(x) < 1.0 else max(x, 0.0),
+            lambda x: 0.5 * min(max(x + 1.0, 0.0), 2.0),
+            (-1.0, 1.0),
+        ),
     ),
     "leaky_relu": lambda given: _leaky_relu("leaky_relu", given.get("negative_slope", 0.01)),
     "prelu": lambda given: _leaky_relu("prelu", given.get("init", 0.25)),

@@ -36,7 +36,8 @@ from service.domain.layers.kinds import (
 from service.domain.layers.layer_type import Applied, LayerType, Takes
 from service.domain.layers.signature import REQUIRED, BadArgument
 from service.domain.layers.tensor import Inputs, Misfit, Tensor
-from service.probing.loaders.spec import OWN_TYPES, SpecNetwork, forget_gate_
+from service.probing.loaders.own_types import OWN_TYPES
+from service.probing.loaders.spec import SpecNetwork, forget_gate_
 
 BATCH = 3
 TRIES = 2_000

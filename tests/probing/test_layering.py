@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from service.probing.layering import Layer, layers_of
+from service.probing.loaders import own_types
 from service.probing.operations import output_operation
 from service.probing.trace import record
 from tests.probing.models import ConvNet, LastStepRNN, resnet, transformer
@@ -45,6 +46,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "logsigmoid": nn.LogSigmoid,
     "threshold": lambda: nn.Threshold(0.1, 0.0),
     "glu": nn.GLU,
+    "exponential": own_types.Exponential,
+    "squareplus": own_types.Squareplus,
+    "sparse_plus": own_types.SparsePlus,
 }
 
 

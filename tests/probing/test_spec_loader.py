@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from service.domain.architecture import resolve
-from service.probing.loaders.spec import NoisyReLU, SpecNetwork, build
+from service.probing.loaders.own_types import NoisyReLU
+from service.probing.loaders.spec import SpecNetwork, build
 
 DEV_CASES = Path(__file__).parents[1] / "cases" / "dev_cases.jsonl"
 Spec = dict[str, Any]

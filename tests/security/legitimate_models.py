@@ -16,7 +16,7 @@ from service.domain.layers import LAYER_TYPES
 from service.domain.layers.layer_type import LayerType
 from service.domain.layers.signature import BadArgument
 from service.domain.layers.tensor import Misfit
-from service.probing.loaders.spec import OWN_TYPES
+from service.probing.loaders.own_types import OWN_TYPES
 from tests.probing.test_layer_table import BATCH, draw_args, draw_inputs, real_forward
 
 LAYERS = [name for name in LAYER_TYPES if name not in OWN_TYPES]

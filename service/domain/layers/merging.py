@@ -1,9 +1,9 @@
-"""The types that torch.nn lacks: merges of several inputs, and LastStep."""
+"""The types that torch.nn lacks: merges of several inputs, LastStep and Scale."""
 
 from __future__ import annotations
 
 from service.domain.layers.axes import one_axis
-from service.domain.layers.kinds import Whole
+from service.domain.layers.kinds import Real, Whole
 from service.domain.layers.layer_type import LayerType, Takes
 from service.domain.layers.signature import Args, Argument
 from service.domain.layers.tensor import Inputs, Misfit, Shape, listed
@@ -97,5 +97,11 @@ MERGING_TYPES = (
         ranks=(2, None),
         axes="(time, features …)",
         takes=Takes.ANY,
+    ),
+    LayerType(
+        "Scale",
+        "merge",
+        "factor·x + offset, with numbers that are not learned.",
+        (Argument("factor", Real(), 1.0), Argument("offset", Real(), 0.0)),
     ),
 )

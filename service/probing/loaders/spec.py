@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import reduce
-from operator import add, mul
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,75 +10,8 @@ from torch import Tensor, nn
 
 from service.domain.architecture import Architecture, InitCall, LayerNode
 from service.domain.layers import LAYER_TYPES
+from service.probing.loaders.own_types import OWN_TYPES
 
-
-class Add(nn.Module):
-    """Sum of its inputs."""
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return reduce(add, inputs)
-
-
-class Multiply(nn.Module):
-    """Product of its inputs, number by number."""
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return reduce(mul, inputs)
-
-
-class Concat(nn.Module):
-    """Its inputs joined along `dim`."""
-
-    def __init__(self, dim: int = 1) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return torch.cat(inputs, self.dim)
-
-
-class MatMul(nn.Module):
-    """Matrix product over the last two dimensions."""
-
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        return first @ second
-
-
-class LastStep(nn.Module):
-    """The last time step: (batch, time, …) → (batch, …)."""
-
-    def forward(self, steps: Tensor) -> Tensor:
-        return steps[:, -1]
-
-
-class NoisyReLU(nn.Module):
-    """max(0, x + N(0, sigmoid(x))), the second number a variance; without noise in evaluation
-    (Nair & Hinton 2010, Rectified linear units improve restricted Boltzmann machines, section 2).
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            # the noise is drawn, not learnt; far below 0 its slope would be 0 · ∞
-            x = x + torch.sigmoid(x.detach()).sqrt() * torch.randn_like(x)
-        return torch.relu(x)
-
-
-class Parameter(nn.Module):
-    """Numbers that are learned, the same for every sample: of its input only the batch counts."""
-
-    def __init__(self, size: tuple[int, ...]) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(size))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.weight.expand(len(x), *self.weight.shape)
-
-
-OWN_MODULES = (Add, Multiply, Concat, MatMul, LastStep, NoisyReLU, Parameter)
-OWN_TYPES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
-    {module.__name__: module for module in OWN_MODULES}
-)
-"""The types of a spec that torch.nn lacks."""
 GIVES_TUPLE = frozenset({"RNN", "LSTM", "GRU", "LSTMCell", "MultiheadAttention"})
 """Modules that return a tuple, of which the network passes on the first element; pooling with
 return_indices does too."""

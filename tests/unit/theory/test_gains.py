@@ -163,6 +163,7 @@ def snake(layer_type: str) -> str:
         "LeakyReLU": "leaky_relu",
         "NoisyReLU": "noisy_relu",
         "LogSoftmax": "log_softmax",
+        "SparsePlus": "sparse_plus",
     }.get(layer_type, layer_type.lower())
 
 
