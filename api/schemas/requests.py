@@ -103,7 +103,7 @@ class LayerIn(Wire):
     """Default: layer{index}. Names inside a repeated group become group.0.name, group.1.name …"""
     type: str = ""
     """A class name of torch.nn, or a type that torch.nn lacks: Add, Multiply, Concat, MatMul,
-    LastStep, Scale, Parameter, NoisyReLU, Exponential, Squareplus, SparsePlus, Sparsemax."""
+    LastStep, Scale, Parameter, NoisyReLU, Exponential, Squareplus, SparsePlus."""
     args: dict[str, Any] = Field(default_factory=dict)
     """The constructor's own arguments; what torch can infer may be left out."""
     init: dict[str, InitIn] = Field(default_factory=dict)

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from service.domain.architecture import Architecture, LayerNode
-from service.domain.keras.activations import ALIKE
+from service.domain.keras.activations import ALIKE, STEEPER
+from service.domain.keras.graph import HELD, WITHIN
 from service.domain.recommendations import Recommendation
 from service.recommendation.repaired import Following
 from service.recommendation.source import listed
@@ -23,6 +24,7 @@ _NAMED_AT_NEED = {"Identity": "linear", "LeakyReLU": "leaky_relu"}
 _FUNCTIONS = {new: old for old, (new, _) in reversed(tuple(ALIKE.items()))} | _NAMED_AT_NEED
 """Keras's function by the class in torch.nn."""
 _SCALES = {"weight": "gamma", "bias": "beta"}
+_OUT = ".out_proj"
 _RECURRENT = frozenset({"RNN", "GRU", "LSTM"})
 _PRETRAIN = """x = inputs  # of the training
 for name in ({names}):
@@ -49,6 +51,8 @@ def _draws(change: Change, nodes: Nodes) -> str:
     statements: dict[str, list[str]] = {}
     for draw in change.get("parameters", ()):
         owner, _, leaf = str(draw["parameter"]).rpartition(".")
+        if owner.endswith(_OUT) and owner.removesuffix(_OUT) in nodes:
+            owner, leaf = owner.removesuffix(_OUT), f"out_proj.{leaf}"
         if owner not in nodes:
             continue
         layer = owner.removesuffix("_depthwise")
@@ -63,12 +67,25 @@ def _draws(change: Change, nodes: Nodes) -> str:
 
 def _for_each(layers: Sequence[str], *statements: str) -> str:
     if len(layers) == 1:
-        return "\n".join((f"layer = model.get_layer({layers[0]!r})", *statements))
+        return "\n".join((f"layer = {_got(layers[0])}", *statements))
     body = "".join(f"\n    {statement}" for statement in statements)
+    if any(WITHIN in name for name in layers):
+        return f"for layer in ({', '.join(map(_got, layers))}):{body}"
     return f"for name in ({listed(layers)}):\n    layer = model.get_layer(name){body}"
 
 
+def _got(name: str) -> str:
+    """A layer, of a nested model or of a TimeDistributed too."""
+    path, held, _ = name.partition(HELD)
+    found = "".join(f".get_layer({part!r})" for part in path.split(WITHIN))
+    return f"model{found}{'.layer' if held else ''}"
+
+
 def _assigned(draw: Change, node: LayerNode, leaf: str, nodes: Nodes) -> str:
+    if leaf == "in_proj_weight":
+        each = _initializer(draw, node, leaf)
+        dense = "(layer.query_dense, layer.key_dense, layer.value_dense)"
+        return f"[one.kernel.assign({each}(one.kernel.shape)) for one in {dense}]"
     variable = _variable(node, leaf, nodes)
     if draw["initializer"] == "forget_gate_":
         gates = f"[0.0] * layer.units + [{draw['args']['val']!r}] * layer.units"
@@ -89,6 +106,8 @@ def _variable(node: LayerNode, leaf: str, nodes: Nodes) -> str:
         return f"layer.{_SCALES[leaf]}"
     if node.type == "Embedding":
         return "layer.embeddings"
+    if leaf == "out_proj.weight":
+        return "layer.output_dense.kernel"
     if leaf == "bias":
         return "layer.bias"
     if node.name.endswith("_depthwise"):
@@ -135,7 +154,8 @@ def _activation(one: Recommendation, architecture: Architecture) -> str:
 
 def _suffix(name: str) -> Iterator[str]:
     """The function that an argument named, where this layer of the spec was added for it."""
-    ends = (said for said in sorted(ALIKE, key=len, reverse=True) if name.endswith(f"_{said}"))
+    named = sorted((*ALIKE, *STEEPER), key=len, reverse=True)
+    ends = (said for said in named if name.endswith(f"_{said}"))
     yield from list(ends)[:1]
 
 

@@ -14,24 +14,6 @@ class NoisyReLU(nn.Module):
         return torch.relu(x)
 '''
 
-_SPARSEMAX = '''
-class Sparsemax(nn.Module):
-    """The nearest probabilities along `dim`: many are exactly 0 (arXiv:1602.02068)."""
-
-    def __init__(self, dim: int = -1) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, x: Tensor) -> Tensor:
-        z = x.transpose(self.dim, -1)
-        ordered = z.sort(-1, descending=True).values
-        beyond = ordered.cumsum(-1) - 1
-        ranks = torch.arange(1, z.shape[-1] + 1, device=z.device)
-        support = (ranks * ordered > beyond).sum(-1, keepdim=True)
-        threshold = beyond.gather(-1, support - 1) / support
-        return (z - threshold).clamp_min(0).transpose(self.dim, -1)
-'''
-
 _PARAMETER = '''
 class Parameter(nn.Module):
     """Numbers that are learned, the same for every sample: of its input only the batch counts."""
@@ -46,7 +28,6 @@ class Parameter(nn.Module):
 
 OWN_CLASSES: Mapping[str, str] = {
     "NoisyReLU": _NOISY_RELU,
-    "Sparsemax": _SPARSEMAX,
     "Parameter": _PARAMETER,
 }
 """By layer type."""

@@ -49,7 +49,6 @@ UNCOVERED: Mapping[str, str] = MappingProxyType(
         "softmin": "couples all numbers along a dimension: no function of one number",
         "softmax2d": "couples the channels at a pixel: no function of one number",
         "exponential": "its mean square e^(2q) leaves the floating-point numbers at once",
-        "sparsemax": "couples all numbers along a dimension: no function of one number",
     }
 )
 """Activations that theory does not cover, and why."""

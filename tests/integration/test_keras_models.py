@@ -51,7 +51,8 @@ def test_a_keras_model_is_analysed(url: str) -> None:
     assert found["model"] == found["model"] | {"format": "keras", "layers": 13}
     assert found["diagnosis"]["layers"][0]["name"] == "fc0"
     assert "vanishing_gradient" in {one["code"] for one in found["diagnosis"]["findings"]}
-    assert "keras: layer `fc0`: kernel_regularizer not translated" in found["notes"]
+    penalty = "kernel_regularizer L2(l2=0.01) is left out of the loss"
+    assert any(f"`fc2` … (12): {penalty}" in note for note in found["notes"])
     said = "\n".join(one["code"] for one in found["diagnosis"]["recommendations"])
     assert "keras.layers.BatchNormalization(" in said
     assert "optimizer.global_clipnorm = " in said

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-os.environ["KERAS_BACKEND"] = "torch"
-keras: Any = importlib.import_module("keras")
-
-from service.domain.architecture import LayerNode, resolve  # noqa: E402
-from service.domain.keras import translate  # noqa: E402
-from service.probing.loaders.spec import build  # noqa: E402
-
-L = keras.layers
+from service.domain.architecture import resolve
+from service.domain.keras import translate
+from service.probing.loaders.spec import build
+from tests.probing.keras_weights import L, assert_same, keras
 
 
 def mlp() -> Any:
@@ -101,111 +93,49 @@ def volumes() -> Any:
     )
 
 
-MODELS = [mlp, images, sequences, words, signals, volumes]
+def two_inputs() -> Any:
+    """A layer used by both, a model used by both, and once more on what they give."""
+    left, right = L.Input((6,), name="left"), L.Input((6,), name="right")
+    shared = L.Dense(6, activation="tanh", name="shared")
+    inner = keras.Sequential([L.Input((6,)), L.Dense(5, name="a"), L.BatchNormalization()])
+    a, b = shared(left), shared(L.Subtract()([left, right]))
+    c = shared(L.Average()([a, b, right]))
+    joined = L.Concatenate()([inner(a), inner(c), L.Dot(axes=-1)([a, c])])
+    return keras.Model([left, right], L.Dense(2, activation=L.LeakyReLU(0.1))(joined))
 
 
-def moved(kernel: Tensor) -> Tensor:
-    """(…, in, out) as torch has it."""
-    return kernel.permute(-1, -2, *range(kernel.ndim - 2))
+def transformer() -> Any:
+    tokens = L.Input((7,), dtype="int32")
+    x = L.Embedding(11, 8)(tokens)
+    for _ in range(2):
+        seen = L.MultiHeadAttention(2, 4)(x, x, use_causal_mask=True)
+        x = L.LayerNormalization()(L.Add()([x, seen]))
+        grown = L.TimeDistributed(L.Dense(16, activation="gelu"))(x)
+        x = L.RMSNormalization()(L.Add()([x, L.Dense(8)(grown)]))
+    read = L.MultiHeadAttention(4, 2)(L.Dense(8)(x), value=x, key=L.Dense(8)(x))
+    return keras.Model(tokens, L.Dense(3)(L.GlobalAveragePooling1D()(read)))
 
 
-def gates(kind: str, value: Tensor) -> Tensor:
-    """Last dimension in torch's order of gates: reset before update."""
-    if kind != "GRU":
-        return value
-    update, reset, new = value.chunk(3, -1)
-    return torch.cat([reset, update, new], -1)
+def merged() -> Any:
+    """Maximum, minimum, a vector repeated, an image cropped and scaled."""
+    x = given = L.Input((7, 9, 3))
+    x = L.Rescaling(1 / 127.5, offset=-1.0)(L.Cropping2D(((1, 0), (2, 1)))(x))
+    x = L.Conv2D(4, 3, activation="exponential")(x)
+    y = L.Conv2D(4, 3, padding="same", activation="squareplus")(x)
+    z = L.Maximum()([x, y, L.Minimum()([x, y])])
+    z = L.Flatten()(L.AdaptiveAveragePooling2D((2, 3))(z))
+    z = L.RepeatVector(5)(L.Dense(6, activation="sparse_plus")(z))
+    z = L.Masking()(z)
+    return keras.Model(given, L.Dense(4, activation="glu")(L.LSTM(4)(z)))
 
 
-def cell(kind: str, values: list[Tensor], suffix: str = "") -> dict[str, Tensor]:
-    kernel, recurrent, bias = values
-    both = bias if bias.ndim == 2 else torch.stack([bias, bias if suffix_is_gradient else bias * 0])
-    return {
-        f"weight_ih_l0{suffix}": gates(kind, kernel).T,
-        f"weight_hh_l0{suffix}": gates(kind, recurrent).T,
-        f"bias_ih_l0{suffix}": gates(kind, both[0]),
-        f"bias_hh_l0{suffix}": gates(kind, both[1]),
-    }
-
-
-suffix_is_gradient = False
-"""Both of torch's biases get Keras's one gradient, but only one its value."""
-
-
-def in_torch(layer: Any, values: list[Tensor], node: LayerNode) -> dict[str, Tensor]:
-    """One Keras layer's weights, or their gradients, by the names of the spec's layer."""
-    kind = type(layer).__name__
-    if kind in ("SimpleRNN", "GRU", "LSTM"):
-        return cell(kind, values)
-    if kind == "Bidirectional":
-        half = len(values) // 2
-        return cell("LSTM", values[:half]) | cell("LSTM", values[half:], "_reverse")
-    names = list(node.parameters)
-    if kind == "Embedding" or "Normalization" in kind:
-        return dict(zip(names, values, strict=True))
-    kernel = values[0]
-    if kind == "DepthwiseConv2D" or node.name.endswith("_depthwise"):
-        weight = kernel.permute(2, 3, 0, 1).reshape(node.parameters["weight"])
-    elif kind == "Dense" and layer.flattened is not None:
-        height, width, channels = layer.flattened
-        rows = torch.arange(kernel.shape[0]).view(height, width, channels).permute(2, 0, 1)
-        weight = kernel[rows.flatten()].T
-    elif kind == "Conv1D" and node.type == "Conv2d":
-        weight = kernel.permute(2, 0, 1)[:, None]
-    else:
-        weight = moved(kernel).reshape(node.parameters["weight"])
-    found = {"weight": weight}
-    return found | ({"bias": values[-1]} if "bias" in names else {})
-
-
-def weights_of(model: Any, nodes: tuple[LayerNode, ...], read: Any) -> dict[str, Tensor]:
-    """Everything by the spec's parameter names; `read` takes a Keras variable."""
-    found: dict[str, Tensor] = {}
-    flattened = None
-    for layer in model.layers:
-        values = [read(one) for one in layer.trainable_weights]
-        if isinstance(layer, L.Flatten) and len(layer.input.shape) == 4:
-            flattened = layer.input.shape[1:]
-        layer.flattened = flattened if isinstance(layer, L.Dense) else None
-        own = [one for one in nodes if one.parameters and one.name == layer.name]
-        if type(layer).__name__ == "SeparableConv2D":
-            first = next(one for one in nodes if one.name == f"{layer.name}_depthwise")
-            named = in_torch(layer, values[:1], first)
-            found |= {f"{first.name}.{key}": value for key, value in named.items()}
-            values = values[1:]
-        for node in own:
-            named = in_torch(layer, values, node)
-            found |= {f"{node.name}.{key}": value for key, value in named.items()}
-    return found
+MODELS = [mlp, images, sequences, words, signals, volumes, two_inputs, transformer, merged]
 
 
 @pytest.mark.parametrize("make", MODELS, ids=[one.__name__ for one in MODELS])
-def test_outputs_and_gradients_are_keras_own(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_and_gradients_are_keras_own(make: Any) -> None:
     keras.utils.set_random_seed(0)
-    model = make()
-    architecture = resolve(translate(json.loads(model.to_json())).spec)
-    for variable in model.trainable_weights:  # biases that are all zero would hide a mistake
-        variable.assign(variable + 0.1 * np.random.default_rng(1).normal(size=variable.shape))
-    network = build(architecture)
-    weights = weights_of(model, architecture.layers, lambda v: v.value.detach().clone())
-    missing, unexpected = network.load_state_dict(weights, strict=False)
-    assert [one for one in missing if "running" not in one and "batches" not in one] == []
-    assert unexpected == []
-
-    shape = (4, *model.input_shape[1:])
-    looked_up = architecture.inputs[0].dtype == "int64"
-    x = torch.randint(0, 11, shape) if looked_up else torch.randn(shape)
-    channels_last = len(shape) > 3 or make is signals
-    expected = model(x, training=True)
-    given = network(x.movedim(-1, 1) if channels_last else x)
-    torch.testing.assert_close(given, expected, atol=1e-4, rtol=1e-4)
-
-    expected.square().sum().backward()
-    given.square().sum().backward()
-    monkeypatch.setitem(globals(), "suffix_is_gradient", True)
-    wanted = weights_of(model, architecture.layers, lambda v: v.value.grad.clone())
-    for name, parameter in network.named_parameters():
-        torch.testing.assert_close(parameter.grad, wanted[name], atol=1e-4, rtol=1e-3)
+    assert_same(make())
 
 
 INITIALIZERS = ["glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform",

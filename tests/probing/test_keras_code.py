@@ -204,3 +204,36 @@ def test_pretraining_runs() -> None:
     said = in_keras(offered["pretraining"], architecture)
     pasted(model, said, inputs=np.random.default_rng(0).normal(size=(640, 32)))
     assert np.abs(keras.ops.convert_to_numpy(model.get_layer("fc2").kernel) - before).max() > 1e-3
+
+
+def test_layers_of_nested_models_and_held_ones_are_found() -> None:
+    inner = keras.Sequential([L.Input((5, 8)), L.Dense(8, "tanh", name="fc")], name="inner")
+    x = given = L.Input((5, 8))
+    x = L.TimeDistributed(L.Dense(8, activation="tanh"), name="each")(inner(x))
+    x = L.MultiHeadAttention(2, 4, name="seen")(x, x)
+    model = keras.Model(given, L.Dense(2, name="head")(x))
+    architecture = resolve(translate(json.loads(model.to_json())).spec)
+    assert [node.name for node in architecture.layers] == [
+        "inner-fc", "inner-fc_tanh", "each--layer", "each--layer_tanh", "seen", "head",
+    ]  # fmt: skip
+    names = ("inner-fc.weight", "each--layer.weight", "seen.in_proj_weight", "seen.out_proj.weight")
+    draws = [
+        {"parameter": name, "initializer": "constant_", "args": {"val": 0.5 + place}}
+        for place, name in enumerate(names)
+    ]
+    one = Recommendation("", "initializer", (), "", "", (), {"parameters": draws})
+    pasted(model, in_keras(one, architecture))
+    seen = model.get_layer("seen")
+    drawn = [
+        inner.get_layer("fc"),
+        model.get_layer("each").layer,
+        *(seen.query_dense, seen.key_dense, seen.value_dense),
+        seen.output_dense,
+    ]
+    values = [keras.ops.convert_to_numpy(one.kernel).flatten()[0] for one in drawn]
+    assert values == [0.5, 1.5, 2.5, 2.5, 2.5, 3.5]
+    change = {"activation": "ReLU", "replaces": "Tanh"}
+    swap = Recommendation("", "activation", ("inner-fc", "each--layer"), "", "", (), change)
+    pasted(model, in_keras(swap, architecture))
+    assert inner.get_layer("fc").activation is keras.activations.relu
+    assert model.get_layer("each").layer.activation is keras.activations.relu

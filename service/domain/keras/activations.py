@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from service.domain.keras.step import Step
@@ -30,25 +31,58 @@ ALIKE: Mapping[str, tuple[str, dict[str, Any]]] = {
     "soft_shrink": ("Softshrink", {}),
     "hard_shrink": ("Hardshrink", {}),
     "hard_sigmoid": ("Hardsigmoid", {}),
+    "exponential": ("Exponential", {}),
+    "squareplus": ("Squareplus", {}),
+    "sparse_plus": ("SparsePlus", {}),
 }
 """Keras's functions with their defaults."""
-_ALONG_CHANNELS = {"softmax": "Softmax", "log_softmax": "LogSoftmax", "glu": "GLU"}
+STEEPER = {"sparse_sigmoid": 3.0}
+"""Functions that are a hard sigmoid, relu6(x + 3)/6, of a multiple of x: clip(x/2 + 1/2, 0, 1)."""
+_OF_KERAS_2 = {"hard_sigmoid": 1.2}
+"""The same for what they were in Keras 2: clip(0.2x + 0.5, 0, 1)."""
+_ALONG_CHANNELS = {
+    "softmax": "Softmax",
+    "log_softmax": "LogSoftmax",
+    "glu": "GLU",
+}
+
+_WHY_NOT = {
+    "threshold": "it needs arguments, which a name cannot have",
+    "sparsemax": "what Keras computes under that name are no probabilities",
+}
 
 
 def activate(step: Step, said: Any, field: str = "activation") -> None:
-    """Add what an `activation` names: a string, or an object that names a function."""
+    """Add what an `activation` names: a string, an object that names a function, or a layer."""
+    if isinstance(said, dict) and said.get("class_name") in _LAYERS:
+        _by_layer(step, said, field)
+        return
     if isinstance(said, dict):
         said = said.get("config") if isinstance(said.get("config"), str) else said.get("class_name")
     if said is None or said == "linear":
         return
-    if said == "hard_sigmoid" and step.keras_2:
-        raise step.refused("hard_sigmoid of Keras 2, clip(0.2x + 0.5), is not supported", field)
-    if said in ALIKE:
+    steeper = STEEPER | (_OF_KERAS_2 if step.keras_2 else {})
+    if said in steeper:
+        step.add("Scale", {"factor": steeper[said]}, suffix=f"{said}_scale")
+        step.add("Hardsigmoid", {}, suffix=said)
+    elif said in ALIKE:
         step.add(*ALIKE[said], suffix=said)
     elif said in _ALONG_CHANNELS:
         step.add(_ALONG_CHANNELS[said], {"dim": step.channel_dim}, suffix=said)
     else:
-        raise step.refused(f"the activation {said!r} is not supported", field)
+        why = f": {_WHY_NOT[said]}" if isinstance(said, str) and said in _WHY_NOT else ""
+        raise step.refused(f"the activation {said!r} is not supported{why}", field)
+
+
+def _by_layer(step: Step, said: dict[str, Any], field: str) -> None:
+    """activation=keras.layers.LeakyReLU(0.1)."""
+    kind, config = said["class_name"], said.get("config")
+    if not isinstance(config, dict):
+        raise step.refused("a layer has a config", field, "config")
+    inner = step.within(kind, config, field, "config")
+    inner.layer = replace(inner.layer, name=f"{step.layer.name}_{kind.lower()}")
+    _LAYERS[kind](inner)
+    step.flow = inner.flow
 
 
 def activation(step: Step) -> None:
@@ -98,3 +132,13 @@ def prelu(step: Step) -> None:
         raise step.refused("a slope for each place is not supported", "shared_axes")
     said = step.init("alpha_initializer", "zeros", 1, 1)
     step.add("PReLU", {"num_parameters": shape[0]}, {"weight": said})
+
+
+_LAYERS: Mapping[str, Callable[[Step], None]] = {
+    "ReLU": relu,
+    "LeakyReLU": leaky_relu,
+    "PReLU": prelu,
+    "ELU": elu,
+    "Softmax": softmax,
+}
+"""Layers that may be an `activation` too."""

@@ -102,12 +102,12 @@ def _scaled(scale: float, mode: str, distribution: str, fans: Fans) -> dict[str,
 
 
 def _torch_agrees(fans: Fans) -> bool:
-    return not isinstance(fans, DepthwiseFans)
+    return not isinstance(fans, OwnFans)
 
 
 @dataclass(frozen=True, slots=True)
-class DepthwiseFans(Fans):
-    """Of a depthwise kernel, whose fans torch reckons otherwise."""
+class OwnFans(Fans):
+    """Of a kernel whose fans torch reckons otherwise: a depthwise one, or one of several."""
 
 
 def _within(scale: float, mode: str, fans: Fans) -> dict[str, Any]:

@@ -34,10 +34,10 @@ def _inits(
     fan_out: float,
     kernel: str = "kernel_initializer",
     *,
-    depthwise: bool = False,
+    own_fans: bool = False,
     bias: bool = True,
 ) -> dict[str, Any]:
-    init = {"weight": step.init(kernel, _GLOROT, fan_in, fan_out, depthwise=depthwise)}
+    init = {"weight": step.init(kernel, _GLOROT, fan_in, fan_out, own_fans=own_fans)}
     if bias and step.option("use_bias", True):
         init["bias"] = step.init("bias_initializer", _ZEROS, fan_out, fan_out)
     return init
@@ -158,7 +158,7 @@ def _depthwise(step: Step, count: int, suffix: str) -> None:
         field * channels,
         field * multiplier,
         "depthwise_initializer",
-        depthwise=True,
+        own_fans=True,
         bias=not suffix,
     )
     args = {

@@ -45,6 +45,17 @@ def layer_normalization(step: Step) -> None:
     step.add("LayerNorm", args, init)
 
 
+def rms_normalization(step: Step) -> None:
+    """RMSNormalization over the features."""
+    shape = step.flow.tensor.shape
+    if step.flow.first and len(shape) > 1:
+        raise step.refused("images are carried channels first and cannot be normalized so", "axis")
+    if step.dim(_axis(step), "axis") != len(shape):
+        raise step.refused("only the last axis is supported", "axis")
+    args = {"normalized_shape": [shape[-1]], "eps": float(step.option("epsilon", 1e-6))}
+    step.add("RMSNorm", args)
+
+
 def group_normalization(step: Step) -> None:
     """GroupNormalization; -1 groups are as many as there are channels."""
     channels, groups = step.flow.tensor.shape[0], step.option("groups", 32)

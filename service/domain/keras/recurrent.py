@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.domain.keras.graph import KerasLayer
 from service.domain.keras.step import Step
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -31,10 +30,7 @@ def bidirectional(step: Step) -> None:
     config = inner.get("config")
     if not isinstance(config, dict) or not config.get("return_sequences"):
         raise step.refused("only return_sequences=True is supported", "layer", "config")
-    layer = KerasLayer(
-        inner["class_name"], step.layer.name, config, (), f"{step.layer.pointer}/layer/config"
-    )
-    within = Step(layer, step.inputs, step.written, keras_2=step.keras_2)
+    within = step.within(inner["class_name"], config, "layer", "config")
     _recur(step, within, kinds[inner["class_name"]], bidirectional=True)
     step.flow = within.flow
 

@@ -1,10 +1,11 @@
-"""Keras layers that pool, merge, reshape or drop."""
+"""Keras layers that pool, reshape, scale or drop."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+from service.domain.grammar.limits import MAX_INPUTS
 from service.domain.keras.kernels import channels_of
 from service.domain.keras.step import Step
 
@@ -67,27 +68,14 @@ def global_pooling(kind: str, count: int) -> Any:
     return translate
 
 
-def merging(kind: str) -> Any:
-    """Add, Multiply."""
+def adaptive_pooling(kind: str, count: int) -> Any:
+    """AdaptiveMaxPoolingND, AdaptiveAveragePoolingND."""
 
     def translate(step: Step) -> None:
-        _alike(step)
-        step.join(kind, {}, step.inputs)
+        channels_of(step, count)
+        step.add(f"Adaptive{kind}Pool{count}d", {"output_size": step.sides("output_size", count)})
 
     return translate
-
-
-def concatenate(step: Step) -> None:
-    """Concatenate."""
-    _alike(step)
-    step.join("Concat", {"dim": step.dim(step.option("axis", -1), "axis")}, step.inputs)
-
-
-def _alike(step: Step) -> None:
-    if len(step.inputs) < 2:
-        raise step.refused("it takes two inputs or more")
-    if len({one.first for one in step.inputs if len(one.tensor.shape) > 1}) > 1:
-        raise step.refused("one input has its channels first and another last")
 
 
 def dropout(step: Step) -> None:
@@ -138,23 +126,56 @@ def reshape(step: Step) -> None:
     step.add("Unflatten", args, first=len(sizes) > 2)
 
 
+def repeat_vector(step: Step) -> None:
+    """RepeatVector: (features) → (n, features)."""
+    times, shape = step.whole("n"), step.flow.tensor.shape
+    if len(shape) != 1 or times > MAX_INPUTS:
+        raise step.refused(f"it repeats a vector up to {MAX_INPUTS} times", "n")
+    step.add("Unflatten", {"dim": 1, "unflattened_size": [1, *shape]}, suffix="row", first=False)
+    if times > 1:
+        step.join("Concat", {"dim": 1}, (step.flow,) * times)
+
+
+def rescaling(step: Step) -> None:
+    """Rescaling by numbers that are the same for all."""
+    scale, offset = step.option("scale", 1.0), step.option("offset", 0.0)
+    for name, value in (("scale", scale), ("offset", offset)):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise step.refused(f"`{name}` must be one number", name)
+    step.add("Scale", {"factor": float(scale), "offset": float(offset)})
+
+
 def zero_padding(count: int) -> Any:
     """ZeroPaddingND."""
 
     def translate(step: Step) -> None:
-        channels_of(step, count)
-        said = step.option("padding", 1)
-        pairs = [said] * count if type(said) is int else said
-        if count == 1 and isinstance(pairs, list) and len(pairs) == 2:
-            pairs = [pairs]
-        if not isinstance(pairs, list) or len(pairs) != count:
-            raise step.refused(f"`padding` must be {count} pairs", "padding")
-        both = [[one, one] if type(one) is int else one for one in pairs]
-        if not all(isinstance(one, list) and len(one) == 2 for one in both):
-            raise step.refused(f"`padding` must be {count} pairs", "padding")
-        step.add(f"ZeroPad{count}d", {"padding": [x for one in reversed(both) for x in one]})
+        _pad(step, count, "padding", 1)
 
     return translate
+
+
+def cropping(count: int) -> Any:
+    """CroppingND: padding with less than nothing."""
+
+    def translate(step: Step) -> None:
+        _pad(step, count, "cropping", -1)
+
+    return translate
+
+
+def _pad(step: Step, count: int, field: str, sign: int) -> None:
+    channels_of(step, count)
+    said = step.option(field, 1)
+    pairs = [said] * count if type(said) is int else said
+    if count == 1 and isinstance(pairs, list) and len(pairs) == 2:
+        pairs = [pairs]
+    if not isinstance(pairs, list) or len(pairs) != count:
+        raise step.refused(f"`{field}` must be {count} pairs", field)
+    both = [[one, one] if type(one) is int else one for one in pairs]
+    if not all(isinstance(one, list) and len(one) == 2 for one in both):
+        raise step.refused(f"`{field}` must be {count} pairs", field)
+    flat = [sign * amount for one in reversed(both) for amount in one]
+    step.add(f"ZeroPad{count}d", {"padding": flat})
 
 
 def upsampling(count: int) -> Any:
@@ -173,5 +194,9 @@ def upsampling(count: int) -> Any:
 
 def same(step: Step) -> None:
     """Nothing: for layers that leave their input as it is."""
-    if step.layer.class_name == "ActivityRegularization":
-        step.note("its penalty is not translated")
+    notes = {
+        "ActivityRegularization": "its penalty is left out of the loss",
+        "Masking": "no step is masked: random samples have none that is all mask_value",
+    }
+    if step.layer.class_name in notes:
+        step.note(notes[step.layer.class_name])

@@ -7,12 +7,13 @@ that nothing has to be moved; sequences are carried as their first user wants th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from service.domain.grammar.faults import below
 from service.domain.grammar.limits import MAX_LAYERS
-from service.domain.keras.graph import KerasLayer, Untranslatable
-from service.domain.keras.initializers import DepthwiseFans, Fans, UnknownInitializer, init_call
+from service.domain.keras.graph import WITHIN, KerasLayer, Untranslatable
+from service.domain.keras.initializers import Fans, OwnFans, UnknownInitializer, init_call
 from service.domain.layers import LAYER_TYPES
 from service.domain.layers.signature import BadArgument
 from service.domain.layers.tensor import Misfit, Tensor
@@ -38,11 +39,20 @@ class Written:
     pointers: list[str] = field(default_factory=list)
     """Of each layer, the Keras layer it was made for."""
     names: set[str] = field(default_factory=lambda: {"input"})
-    notes: list[str] = field(default_factory=list)
+    owned: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Of each Keras layer, what its first use wrote that has parameters."""
+    said: dict[str, list[str]] = field(default_factory=dict)
+    """What could not be translated → the Keras layers that it is said of."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The same, a line each."""
+        return tuple(f"keras: {_listed(names)}: {text}" for text, names in self.said.items())
 
     def free(self, name: str) -> str:
         """A name that no layer has, made of characters that a name may have."""
-        plain = "".join(one if one.isascii() and one.isalnum() else "_" for one in name)[:60]
+        kept = (one if one.isascii() and (one.isalnum() or one == WITHIN) else "_" for one in name)
+        plain = "".join(kept)[:60]
         plain = plain if plain[:1].isalpha() else f"layer_{plain}"
         number, free = 1, plain
         while free in self.names:
@@ -64,6 +74,19 @@ class Step:
         """What was handed in, then what the layers added so far give."""
         self.keras_2 = keras_2
         self.written = written
+        self._shared = 0
+        """Layers with parameters that a later use has written."""
+
+    def within(self, class_name: str, config: Mapping[str, Any], *steps: str) -> Step:
+        """The same place for a layer that is an argument of this one; afterwards its `flow`
+        has to be taken over."""
+        layer = replace(
+            self.layer,
+            class_name=class_name,
+            config=config,
+            pointer=below(self.layer.pointer, *steps),
+        )
+        return Step(layer, (self.flow,), self.written, keras_2=self.keras_2)
 
     def option(self, name: str, default: Any) -> Any:
         """An argument of the layer."""
@@ -94,7 +117,9 @@ class Step:
 
     def note(self, text: str) -> None:
         """Say what could not be translated and changes little."""
-        self.written.notes.append(f"keras: layer `{self.layer.name}`: {text}")
+        names = self.written.said.setdefault(text, [])
+        if self.layer.name not in names:
+            names.append(self.layer.name)
 
     @property
     def channel_dim(self) -> int:
@@ -117,10 +142,11 @@ class Step:
         return bool(self.option("data_format", None) == "channels_first")
 
     def init(
-        self, name: str, default: Any, fan_in: float, fan_out: float, *, depthwise: bool = False
+        self, name: str, default: Any, fan_in: float, fan_out: float, *, own_fans: bool = False
     ) -> dict[str, Any]:
-        """The initializer in an argument, for a kernel with these fans as Keras counts them."""
-        fans = (DepthwiseFans if depthwise else Fans)(fan_in, fan_out)
+        """The initializer in an argument, for a kernel with these fans as Keras counts them;
+        `own_fans`: torch counts others."""
+        fans = (OwnFans if own_fans else Fans)(fan_in, fan_out)
         try:
             return init_call(self.option(name, default), fans)
         except UnknownInitializer as error:
@@ -148,6 +174,7 @@ class Step:
         *,
         suffix: str = "",
         first: bool | None = None,
+        forward: Mapping[str, bool] | None = None,
     ) -> None:
         """The same after several."""
         if len(self.written.layers) >= MAX_LAYERS:
@@ -163,8 +190,36 @@ class Step:
             raise self.refused(f"it takes {misfit.takes} but gets {misfit.gives}") from misfit
         name = self.written.free(f"{self.layer.name}_{suffix}" if suffix else self.layer.name)
         entry: dict[str, Any] = {"name": name, "type": layer_type, "args": dict(args)}
+        if forward:
+            entry["forward"] = dict(forward)
         if init:
             entry["init"] = dict(init)
+        if applied.parameters:
+            entry = self._own_or_shared(entry)
         self.written.layers.append({**entry, "inputs": [one.name for one in inputs]})
         self.written.pointers.append(self.layer.pointer)
         self.flow = Flow(name, applied.output, self.flow.first if first is None else first)
+
+    def _own_or_shared(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """What is written of a layer with parameters: later uses share those of the first."""
+        owned = self.written.owned.setdefault(self.layer.name, [])
+        if not self.layer.turn:
+            owned.append(entry)
+            return entry
+        first = owned[self._shared] if self._shared < len(owned) else {}
+        self._shared += 1
+        if any(first.get(name) != entry[name] for name in ("type", "args")):
+            raise self.refused(
+                "it is used again on an input of another kind, which a spec cannot say"
+            )
+        if first.get("forward") != entry.get("forward"):
+            raise self.refused("it is used again with another mask, which a spec cannot say")
+        return {"name": entry["name"], "shares": first["name"]}
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`a`; or `a`, `b`, … (12)."""
+    if len(names) == 1:
+        return f"layer `{names[0]}`"
+    few = ", ".join(f"`{name}`" for name in names[:3])
+    return f"layers {few}" + (f" … ({len(names)})" if len(names) > 3 else "")

@@ -9,29 +9,34 @@ from typing import Any
 
 from service.domain.architecture import resolve
 from service.domain.errors import Fault, InvalidRequest
-from service.domain.keras import activations, kernels, normalization, recurrent, shapes
-from service.domain.keras.graph import KerasLayer, Untranslatable, layers_of
+from service.domain.keras import (
+    activations,
+    attention,
+    kernels,
+    merges,
+    normalization,
+    recurrent,
+    shapes,
+    wrappers,
+)
+from service.domain.keras.calls import MASKS
+from service.domain.keras.graph import INPUT, KerasGraph, KerasLayer, Untranslatable
+from service.domain.keras.penalties import penalties
+from service.domain.keras.reading import layers_of
 from service.domain.keras.step import Flow, Step, Written
 from service.domain.layers.tensor import Tensor
 
 Translator = Callable[[Step], None]
-INPUT = "InputLayer"
 _MALFORMED = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError)
 """What a file that Keras did not write can lead to."""
 _SIDES = (1, 2, 3)
-_PENALTIES = ("kernel_regularizer", "bias_regularizer", "recurrent_regularizer",
-              "embeddings_regularizer", "activity_regularizer", "depthwise_regularizer",
-              "pointwise_regularizer", "gamma_regularizer", "beta_regularizer",
-              "kernel_constraint", "bias_constraint", "recurrent_constraint",
-              "embeddings_constraint", "depthwise_constraint", "pointwise_constraint",
-              "gamma_constraint", "beta_constraint")  # fmt: skip
-"""Arguments that change the loss or the steps, not the network: noted."""
 _NEUTRAL = frozenset({"Dropout", "Activation", "ReLU", "BatchNormalization", "LeakyReLU"})
 """Layers that leave the order of dimensions to what follows them."""
 _OVER_TIME = frozenset(
     {"Conv1D", "SeparableConv1D", "DepthwiseConv1D", "Conv1DTranspose", "ZeroPadding1D",
      "UpSampling1D", "SpatialDropout1D", "BatchNormalization", "GroupNormalization",
-     "MaxPooling1D", "AveragePooling1D"}
+     "Cropping1D", "MaxPooling1D", "AveragePooling1D", "AdaptiveMaxPooling1D",
+     "AdaptiveAveragePooling1D"}
 )  # fmt: skip
 """Layers that want a sequence with its channels first."""
 
@@ -48,24 +53,38 @@ TRANSLATORS: Mapping[str, Translator] = MappingProxyType(
         **{f"GlobalMaxPooling{n}D": shapes.global_pooling("Max", n) for n in _SIDES},
         **{f"GlobalAveragePooling{n}D": shapes.global_pooling("Avg", n) for n in _SIDES},
         **{f"ZeroPadding{n}D": shapes.zero_padding(n) for n in _SIDES},
-        **{f"UpSampling{n}D": shapes.upsampling(n) for n in (2,)},
+        **{f"AdaptiveMaxPooling{n}D": shapes.adaptive_pooling("Max", n) for n in _SIDES},
+        **{f"AdaptiveAveragePooling{n}D": shapes.adaptive_pooling("Avg", n) for n in _SIDES},
+        **{f"UpSampling{n}D": shapes.upsampling(n) for n in _SIDES},
+        **{f"Cropping{n}D": shapes.cropping(n) for n in _SIDES},
         **{f"SpatialDropout{n}D": shapes.spatial_dropout(n) for n in _SIDES},
         "BatchNormalization": normalization.batch_normalization,
         "LayerNormalization": normalization.layer_normalization,
         "GroupNormalization": normalization.group_normalization,
+        "RMSNormalization": normalization.rms_normalization,
+        "MultiHeadAttention": attention.multi_head,
         "SimpleRNN": recurrent.recurrent("RNN"),
         "GRU": recurrent.recurrent("GRU"),
         "LSTM": recurrent.recurrent("LSTM"),
         "Bidirectional": recurrent.bidirectional,
-        "Add": shapes.merging("Add"),
-        "Multiply": shapes.merging("Multiply"),
-        "Concatenate": shapes.concatenate,
+        "TimeDistributed": wrappers.time_distributed,
+        "Add": merges.merging("Add"),
+        "Multiply": merges.merging("Multiply"),
+        "Subtract": merges.subtract,
+        "Average": merges.average,
+        "Maximum": merges.largest,
+        "Minimum": merges.smallest,
+        "Dot": merges.dot,
+        "Concatenate": merges.concatenate,
         "Flatten": shapes.flatten,
         "Reshape": shapes.reshape,
+        "RepeatVector": shapes.repeat_vector,
+        "Rescaling": shapes.rescaling,
         "Dropout": shapes.dropout,
         "AlphaDropout": shapes.alpha_dropout,
         "Identity": shapes.same,
         "ActivityRegularization": shapes.same,
+        "Masking": shapes.same,
         "Activation": activations.activation,
         "ReLU": activations.relu,
         "LeakyReLU": activations.leaky_relu,
@@ -97,35 +116,48 @@ def translate(model: Mapping[str, Any]) -> Translated:
 
 
 def _translated(model: Mapping[str, Any]) -> Translated:
-    layers, last = layers_of(model)
+    graph = layers_of(model)
     keras_2 = "module" not in model
-    entry = next((layer for layer in layers if layer.class_name == INPUT), None)
-    if entry is None:
+    if not graph.inputs:
         raise Untranslatable("the model has no InputLayer", pointer="/config/layers")
-    written, flows = Written(), {entry.name: _input(entry, layers)}
-    for layer in layers:
-        if layer is entry:
-            continue
-        if layer.class_name == INPUT or not layer.inputs:
-            raise layer.refused("models with several inputs are not supported")
-        translator = TRANSLATORS.get(layer.class_name)
-        if translator is None:
-            raise layer.refused("this type of layer is not supported")
-        step = Step(layer, [flows[name] for name in layer.inputs], written, keras_2=keras_2)
-        penalties = [name for name in _PENALTIES if layer.config.get(name)]
-        if penalties:
-            step.note(f"{', '.join(penalties)} not translated")
-        try:
-            translator(step)
-        except _MALFORMED as error:
-            raise layer.refused(f"an argument is not what Keras writes ({error!r:.100})") from error
-        flows[layer.name] = step.flow
-    _end_with(last, layers, flows, written)
-    sample = flows[entry.name].tensor
-    said = {"shape": list(sample.shape), "dtype": sample.dtype}
-    spec = {"input": said, "layers": written.layers}
+    written, flows = Written(), {}
+    for layer in graph.layers:
+        if layer.class_name == INPUT:
+            name = "input" if len(graph.inputs) == 1 else written.free(layer.name)
+            flows[layer.key] = _input(layer, graph.layers, name)
+        else:
+            inputs = [flows[key] for key in layer.inputs]
+            flows[layer.key] = _apply(layer, inputs, written, keras_2=keras_2)
+    _end_with(graph, flows, written)
+    spec = {"input": _said([flows[key] for key in graph.inputs]), "layers": written.layers}
     _check(spec, written)
-    return Translated(spec, tuple(written.notes))
+    return Translated(spec, written.notes)
+
+
+def _apply(layer: KerasLayer, inputs: list[Flow], written: Written, *, keras_2: bool) -> Flow:
+    if not inputs:
+        raise layer.refused("it takes nothing")
+    translator = TRANSLATORS.get(layer.class_name)
+    if translator is None:
+        raise layer.refused("this type of layer is not supported")
+    step = Step(layer, inputs, written, keras_2=keras_2)
+    if any(layer.call.get(name) is not None for name in MASKS):
+        step.note("its mask is not translated: samples of a probe are all of one length")
+    for note in penalties(layer.config):
+        step.note(note)
+    try:
+        translator(step)
+    except _MALFORMED as error:
+        raise layer.refused(f"an argument is not what Keras writes ({error!r:.100})") from error
+    return step.flow
+
+
+def _said(inputs: list[Flow]) -> Any:
+    """The spec's `input`: one object, or a list of them with names."""
+    said = [{"shape": list(one.tensor.shape), "dtype": one.tensor.dtype} for one in inputs]
+    if len(said) == 1:
+        return said[0]
+    return [{"name": one.name, **each} for one, each in zip(inputs, said, strict=True)]
 
 
 def _check(spec: dict[str, Any], written: Written) -> None:
@@ -141,16 +173,14 @@ def _check(spec: dict[str, Any], written: Written) -> None:
         raise Untranslatable(error.detail, faults=faults) from error
 
 
-def _end_with(
-    last: str, layers: tuple[KerasLayer, ...], flows: dict[str, Flow], written: Written
-) -> None:
+def _end_with(graph: KerasGraph, flows: dict[str, Flow], written: Written) -> None:
     """A spec ends with its last layer."""
-    if not written.layers or flows[last].name != written.layers[-1]["name"]:
-        layer = next(one for one in layers if one.name == last)
+    if not written.layers or flows[graph.output].name != written.layers[-1]["name"]:
+        layer = next(one for one in graph.layers if one.key == graph.output)
         raise layer.refused("the model's output is not its last layer")
 
 
-def _input(entry: KerasLayer, layers: tuple[KerasLayer, ...]) -> Flow:
+def _input(entry: KerasLayer, layers: tuple[KerasLayer, ...], name: str) -> Flow:
     shape = entry.config.get("batch_shape") or entry.config.get("batch_input_shape")
     if not isinstance(shape, list | tuple) or len(shape) < 2:
         raise entry.refused("it has no shape beyond the batch", "batch_shape")
@@ -158,7 +188,7 @@ def _input(entry: KerasLayer, layers: tuple[KerasLayer, ...]) -> Flow:
     if not all(type(size) is int and 0 < size < 2**31 for size in sizes):
         detail = f"every size must be known, not {sizes}: give keras.Input the sizes to probe with"
         raise entry.refused(detail, "batch_shape")
-    users = _users(entry.name, layers)
+    users = _users(entry.key, layers)
     moved = "channels_first" not in {one.config.get("data_format") for one in users}
     first = len(sizes) > 2 or (
         len(sizes) == 2 and any(one.class_name in _OVER_TIME for one in users)
@@ -168,16 +198,16 @@ def _input(entry: KerasLayer, layers: tuple[KerasLayer, ...]) -> Flow:
     looked_up = any(one.class_name == "Embedding" for one in users)
     dtype = entry.config.get("dtype", "float32")
     integer = looked_up or (isinstance(dtype, str) and dtype in ("int32", "int64"))
-    return Flow("input", Tensor(tuple(sizes), "int64" if integer else "float32"), first)
+    return Flow(name, Tensor(tuple(sizes), "int64" if integer else "float32"), first)
 
 
-def _users(name: str, layers: tuple[KerasLayer, ...]) -> list[KerasLayer]:
+def _users(key: str, layers: tuple[KerasLayer, ...]) -> list[KerasLayer]:
     """Layers that take this one, also behind layers to which the order is all the same."""
     found = []
-    names = {name}
+    keys = {key}
     for layer in layers:
-        if names & set(layer.inputs):
+        if keys & set(layer.inputs):
             found.append(layer)
             if layer.class_name in _NEUTRAL:
-                names.add(layer.name)
+                keys.add(layer.key)
     return found

@@ -176,15 +176,7 @@ ACTIVATION_TYPES = (
         "max(0, x + noise) in training, the noise normal with variance sigmoid(x) "
         "(Nair & Hinton 2010); max(0, x) in evaluation.",
     ),
-    _elementwise("Exponential", "eˣ; with the next three, what Keras has and torch.nn lacks."),
+    _elementwise("Exponential", "eˣ; with the next two, what Keras has and torch.nn lacks."),
     _elementwise("Squareplus", "(x + √(x² + 4))/2."),
     _elementwise("SparsePlus", "x above 1, (x + 1)²/4 within ±1, 0 below."),
-    LayerType(
-        "Sparsemax",
-        "activation",
-        "The nearest probabilities along dim, many of them 0.",
-        (Argument("dim", Whole(-16, 16), -1),),
-        output=_softmax_shape,
-        ranks=(1, None),
-    ),
 )

@@ -106,24 +106,6 @@ class SparsePlus(nn.Module):
         return torch.where(x.abs() < 1, (x + 1).square() / 4, x.clamp_min(0))
 
 
-class Sparsemax(nn.Module):
-    """The nearest probabilities along `dim`: many are exactly 0 (Martins & Astudillo 2016,
-    arXiv:1602.02068, algorithm 1)."""
-
-    def __init__(self, dim: int = -1) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, x: Tensor) -> Tensor:
-        z = x.transpose(self.dim, -1)
-        ordered = z.sort(-1, descending=True).values
-        beyond = ordered.cumsum(-1) - 1
-        ranks = torch.arange(1, z.shape[-1] + 1, device=z.device)
-        support = (ranks * ordered > beyond).sum(-1, keepdim=True)
-        threshold = beyond.gather(-1, support - 1) / support
-        return (z - threshold).clamp_min(0).transpose(self.dim, -1)
-
-
 OWN_MODULES = (
     Add,
     Multiply,
@@ -135,7 +117,6 @@ OWN_MODULES = (
     Exponential,
     Squareplus,
     SparsePlus,
-    Sparsemax,
     Parameter,
 )
 OWN_TYPES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -76,7 +78,8 @@ def test_keras_2() -> None:
     assert translate(network).spec["layers"][1]["inputs"] == ["input", "a"]
     hard = sequential(layer("Activation", "h", activation="hard_sigmoid"), DENSE)
     del hard["module"]
-    assert "Keras 2" in refused(hard).detail
+    first = translate(hard).spec["layers"][0]
+    assert (first["type"], first["args"]) == ("Scale", {"factor": 1.2})
 
 
 def test_images_come_channels_first() -> None:
@@ -91,10 +94,25 @@ def test_images_come_channels_first() -> None:
     assert translate(own).spec["input"]["shape"] == [3, 8, 9]
 
 
-def test_what_has_no_place_is_noted() -> None:
-    penalty = {"class_name": "L2", "config": {"l2": 0.01}}
-    (note,) = translate(sequential(layer("Dense", "fc", units=3, kernel_regularizer=penalty))).notes
-    assert note == "keras: layer `fc`: kernel_regularizer not translated"
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"l2": 0.01}, "L2(l2=0.01) is left out of the loss; its l2 is weight_decay=0.02 of SGD"),
+        ({"l1": 0.1}, "L1(l1=0.1) is left out of the loss"),
+        ({"l1": 0.1, "l2": 0.5}, "L1L2(l1=0.1, l2=0.5) is left out of the loss; its l2 is weight"),
+    ],
+)
+def test_penalties_are_told_with_the_weight_decay_that_is_the_same(
+    config: dict[str, float], said: str
+) -> None:
+    penalty = {"class_name": "".join(config).upper(), "config": config}
+    layers = [layer("Dense", f"fc{n}", units=3, kernel_regularizer=penalty) for n in range(5)]
+    (note,) = translate(sequential(*layers)).notes
+    assert note.startswith("keras: layers `fc0`, `fc1`, `fc2` … (5): kernel_regularizer " + said)
+    held = layer("GRU", "r", units=3, recurrent_constraint={"class_name": "MaxNorm", "config": {}})
+    assert translate(sequential(held, shape=(4, 2))).notes == (
+        "keras: layer `r`: recurrent_constraint MaxNorm() is left out of the steps",
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,9 +120,9 @@ def test_what_has_no_place_is_noted() -> None:
     [
         (sequential(layer("Lambda", "f")), "/config/layers/1/config", "`f` (Lambda)"),
         (
-            sequential(layer("Dense", "fc", units=3, activation="exponential")),
+            sequential(layer("Dense", "fc", units=3, activation="my_own")),
             "/config/layers/1/config/activation",
-            "'exponential' is not supported",
+            "'my_own' is not supported",
         ),
         (
             sequential(DENSE, layer("Dense", "b", units=-1)),
@@ -179,3 +197,138 @@ def test_calls_that_are_no_calls_are_refused() -> None:
         ]
         config = {"layers": entries, "input_layers": ["i", 0, 0], "output_layers": ["fc", 0, 0]}
         assert refused({"class_name": "Functional", "config": config}).faults
+
+
+def tensor(name: str, use: int = 0) -> dict[str, Any]:
+    return {"class_name": "__keras_tensor__", "config": {"keras_history": [name, use, 0]}}
+
+
+def called(entry: dict[str, Any], *calls: list[Any], **keywords: Any) -> dict[str, Any]:
+    nodes = [{"args": call, "kwargs": keywords} for call in calls]
+    return {**entry, "name": entry["config"]["name"], "inbound_nodes": nodes}
+
+
+def functional(*entries: dict[str, Any], outputs: Any, inputs: Any = None) -> dict[str, Any]:
+    inputs = inputs or [[one["name"], 0, 0] for one in entries if one["class_name"] == "InputLayer"]
+    config = {"layers": list(entries), "input_layers": inputs, "output_layers": outputs}
+    return {"module": "keras", "class_name": "Functional", "config": config}
+
+
+A = called(layer("InputLayer", "a", batch_shape=[None, 4]))
+B = called(layer("InputLayer", "b", batch_shape=[None, 4]))
+TWICE = called(layer("Dense", "fc", units=3, activation="relu"), [tensor("a")], [tensor("b")])
+JOIN = called(layer("Concatenate", "j"), [[tensor("fc"), tensor("fc", 1)]])
+
+
+def test_several_inputs_and_a_layer_used_twice() -> None:
+    given = functional(A, TWICE, B, JOIN, outputs=["j", 0, 0], inputs=[["b", 0, 0], ["a", 0, 0]])
+    spec = translate(given).spec
+    assert [one["name"] for one in spec["input"]] == ["b", "a"]
+    assert [(one["name"], one.get("shares"), one["inputs"]) for one in spec["layers"]] == [
+        ("fc", None, ["a"]),
+        ("fc_relu", None, ["fc"]),
+        ("fc_2", "fc", ["b"]),
+        ("fc_relu_2", None, ["fc_2"]),
+        ("j", None, ["fc_relu", "fc_relu_2"]),
+    ]
+    assert resolve(spec).size == 15
+
+
+def test_nested_models_are_taken_apart() -> None:
+    inner = functional(A, called(DENSE, [tensor("a")]), outputs=[["fc", 0, 0]])
+    inner["config"]["name"] = inner["name"] = "inner"
+    calls = {"inbound_nodes": [{"args": [tensor("a")]}, {"args": [tensor("b")]}]}
+    join = called(layer("Add", "s"), [tensor("inner"), tensor("inner", 1)])
+    spec = translate(functional(A, B, inner | calls, join, outputs=["s", 0, 0])).spec
+    assert [(one["name"], one.get("shares")) for one in spec["layers"]] == [
+        ("inner-fc", None),
+        ("inner-fc_2", "inner-fc"),
+        ("s", None),
+    ]
+    chain = sequential(sequential(DENSE) | {"name": "one"}, layer("Dense", "end", units=2))
+    assert [one["name"] for one in translate(chain).spec["layers"]] == ["one-fc", "end"]
+    deep = sequential(DENSE)
+    for depth in range(20):
+        deep = sequential(deep | {"name": f"m{depth}"})
+    assert "nested 16 deep" in refused(deep).detail
+
+
+def test_masks_that_keras_adds_are_left_out_and_noted() -> None:
+    words = called(layer("InputLayer", "a", batch_shape=[None, 6], dtype="int32"))
+    entries = (
+        words,
+        called(layer("Embedding", "e", input_dim=9, output_dim=4, mask_zero=True), [tensor("a")]),
+        called(layer("NotEqual", "mask"), [tensor("a"), 0]),
+        called(layer("GRU", "r", units=3), [tensor("e")], mask=tensor("mask")),
+    )
+    found = translate(functional(*entries, outputs=["r", 0, 0]))
+    assert [one["name"] for one in found.spec["layers"]] == ["e", "r", "r_last"]
+    assert any("`r`: its mask is not translated" in note for note in found.notes)
+    seen = layer("MultiHeadAttention", "m", num_heads=2, key_dim=2)
+    own = called(seen, [tensor("e"), tensor("e")], attention_mask=tensor("mask"))
+    wrong = functional(*entries[:3], own, outputs=["m", 0, 0])
+    assert "`mask` (NotEqual)" in refused(wrong).detail
+
+
+def test_the_inputs_of_a_model_are_its_input_layers() -> None:
+    error = refused(functional(A, TWICE, B, outputs=["fc", 0, 0], inputs=[["a", 0, 0]]))
+    assert "`input_layers` names ['a'], the input layers are ['a', 'b']" in error.detail
+
+
+@pytest.mark.parametrize(
+    ("entries", "outputs", "pointer", "said"),
+    [
+        ((A, TWICE, B), [["fc", 0, 0], ["fc", 1, 0]], "/config/output_layers", "several outputs"),
+        ((A, TWICE, B), [["no", 0, 0]], "/config/output_layers", "no layer 'no'"),
+        (
+            (A, called(DENSE, [tensor("later")])),
+            ["fc", 0, 0],
+            "/config/layers/1/inbound_nodes",
+            "`later`, which does not come before it",
+        ),
+        (
+            (A, called(layer("Add", "s"), [tensor("a"), tensor("s")])),
+            ["s", 0, 0],
+            "/config/layers/1/inbound_nodes",
+            "`s`, which does not come before it",
+        ),
+        ((A, A, TWICE, B), ["fc", 0, 0], "/config/layers/1/name", "two layers are called `a`"),
+        ((A, TWICE, {**JOIN, "name": "fc"}), ["fc", 0, 0], "/config/layers/2/name", "two layers"),
+        (
+            (A, called(layer("InputLayer", "b", batch_shape=[None, 7, 4])), TWICE, JOIN),
+            ["j", 0, 0],
+            "/config/layers/3/config",
+            "`j` (Concatenate)",
+        ),
+        (
+            (
+                A,
+                called(layer("InputLayer", "b", batch_shape=[None, 7, 7, 4])),
+                called(layer("Conv2D", "c", filters=4, kernel_size=[1, 1]), [tensor("b")]),
+                called(layer("Dense", "fc", units=3), [tensor("a")], [tensor("c")]),
+                called(layer("GlobalMaxPooling2D", "g"), [tensor("fc", 1)]),
+                called(layer("Add", "s"), [[tensor("g"), tensor("fc")]]),
+            ),
+            ["s", 0, 0],
+            "/config/layers/3/config",
+            "used again on an input of another kind",
+        ),
+    ],
+)
+def test_functional_models_that_cannot_be_translated(
+    entries: Any, outputs: Any, pointer: str, said: str
+) -> None:
+    error = refused(functional(*entries, outputs=outputs))
+    assert said in error.detail
+    assert [fault.pointer for fault in error.faults] == [pointer]
+
+
+def test_three_thousand_layers_backwards_are_ordered_at_once() -> None:
+    names = ["a", *(f"l{n}" for n in range(3_000))]
+    chain = [
+        called(layer("Dense", name, units=2), [tensor(above)]) for above, name in pairwise(names)
+    ]
+    begun = time.process_time()
+    found = translate(functional(*reversed(chain), A, outputs=[names[-1], 0, 0]))
+    assert [one["name"] for one in found.spec["layers"]] == names[1:]
+    assert time.process_time() - begun < 10
