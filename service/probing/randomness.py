@@ -112,7 +112,8 @@ def _follow(
 
 
 class _Outputs(fx.Interpreter):
-    """Keeps some of each layer's output, (batch, elements); seeds each draw by itself."""
+    """Keeps some of each layer's output, (batch, elements); seeds each draw by its number among the
+    draws, so that a network has the same masks in every form that it is sent in."""
 
     def __init__(
         self,
@@ -129,8 +130,8 @@ class _Outputs(fx.Interpreter):
         self.seen: dict[int, Tensor] = {}
 
     def run_node(self, n: fx.Node) -> Any:
-        self.seed += 1
         if _draws(n):
+            self.seed += 1
             devices.seed(self.seed if _is_added(n) else self.seed + self.offset)
         result = super().run_node(n)
         if n in self.wanted and isinstance(result, Tensor) and result.shape[:1] == (self.batch,):

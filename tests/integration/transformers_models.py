@@ -91,8 +91,8 @@ KNOWN: dict[str, Known] = {
 }  # fmt: skip
 
 
-def build(name: str) -> nn.Module:
-    """At its own initialization, in training mode."""
+def build(name: str, **settings: Any) -> nn.Module:
+    """At its own initialization, in training mode; `settings` of its configuration besides."""
     import transformers
 
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -100,7 +100,7 @@ def build(name: str) -> nn.Module:
     torch.manual_seed(0)
     model_class = getattr(transformers, known.model)
     config_class = model_class.config_class
-    model: nn.Module = model_class(config_class(**known.config))
+    model: nn.Module = model_class(config_class(**{**known.config, **settings}))
     return model.train()
 
 
@@ -127,25 +127,25 @@ class Logits(nn.Module):
         return logits
 
 
-def as_exported_program(name: str) -> bytes:
+def as_exported_program(name: str, **settings: Any) -> bytes:
     """What docs/exporting.md shows."""
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         given = example(name)
         batch = {key: {0: torch.export.Dim.AUTO} for key in given}
-        program = torch.export.export(build(name), (), given, dynamic_shapes=batch)
+        program = torch.export.export(build(name, **settings), (), given, dynamic_shapes=batch)
         torch.export.save(program, file)
     return file.getvalue()
 
 
-def as_torchscript(name: str) -> bytes:
+def as_torchscript(name: str, **settings: Any) -> bytes:
     """What docs/exporting.md shows."""
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         given = example(name)
-        model = Logits(build(name), given)
+        model = Logits(build(name, **settings), given)
         traced = torch.jit.trace(model, tuple(given.values()), check_trace=False)
         torch.jit.save(traced, file)
     return file.getvalue()

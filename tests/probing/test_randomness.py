@@ -131,3 +131,18 @@ def test_what_the_rates_leave_goes_by_the_best_path() -> None:
 
 def test_a_model_without_masks_has_no_bound() -> None:
     assert attainable(nn.Sequential(orthogonal(), nn.ReLU(), orthogonal())) == [None, None]
+
+
+def test_masks_are_the_same_whatever_stands_between_them() -> None:
+    """Operations that draw nothing, as another form of the same network has them."""
+
+    class Copies(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.clone().view(x.shape).clone()
+
+    def network(*between: nn.Module) -> nn.Sequential:
+        torch.manual_seed(0)
+        first, second = nn.Linear(256, 16), nn.Linear(16, 4)
+        return nn.Sequential(*between, first, *between, nn.Dropout(0.8), *between, second)
+
+    assert shares(network(), 32)[-1] == shares(network(Copies()), 32)[-1] != 0.0
