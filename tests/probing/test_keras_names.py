@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -238,3 +239,13 @@ def test_a_keras_model_says_the_same_in_json_and_here() -> None:
     written = json.loads(made.to_json())
     ours = sequential(layer("Dense", units=3, activation="hard_sigmoid"))
     assert translate(written).spec["layers"] == translate(ours).spec["layers"]
+
+
+def test_the_page_names_all_that_is_translated_and_nothing_else() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "keras.md").read_text("utf-8")
+    words = set(re.findall(r"\w+", text.partition("## What is translated")[2]))
+    functions = {one for one in ACTIVATIONS if one not in REFUSED_ACTIVATIONS}
+    drawn = {one for one in INITIALIZERS if one[0].isupper() and "Initializer" not in one}
+    assert (set(TRANSLATORS) | functions | drawn) - words == set()
+    table = set(re.findall(r"\w+", text.partition("| kind |")[2].partition("\n\n")[0]))
+    assert table & CLASSES - set(TRANSLATORS) == set()
