@@ -52,12 +52,12 @@ def as_keras(architecture: Architecture) -> dict[str, Any]:
             entries.append(_entry(class_name, name, config, inputs))
             inputs = [name]
         sources[node.name] = inputs[0]
-    last = sources[architecture.layers[-1].name]
+    end = sources[architecture.layers[-1].name]
     config = {
         "name": "written",
         "layers": entries,
         "input_layers": [[one.name, 0, 0] for one in architecture.inputs],
-        "output_layers": [[last, 0, 0]],
+        "output_layers": [[end, 0, 0]],
     }
     module = "keras.src.models.functional"
     return {"module": module, "class_name": "Functional", "config": config,
@@ -81,7 +81,7 @@ def _entry(class_name: str, name: str, config: Mapping[str, Any], inputs: Any) -
         for one in inputs
     ]  # fmt: skip
     args = [tensors] if len(tensors) > 1 else tensors
-    nodes = [{"args": args, "kwargs": {}}] if tensors else []
+    nodes: list[Any] = [{"args": args, "kwargs": {}}] if tensors else []
     return {"module": "keras.layers", "class_name": class_name, "name": name,
             "config": {"name": name, **config}, "registered_name": None,
             "inbound_nodes": nodes}  # fmt: skip
@@ -187,7 +187,7 @@ def _initializers(node: LayerNode) -> dict[str, Any]:
     fan_in, fan_out = shape[1] * field, shape[0] * field
     bound = 1.0 / math.sqrt(fan_in)
     default = _uniform(-bound, bound)  # torch's own, of weights and biases
-    said = {"use_bias": "bias" in node.parameters, "bias_initializer": default}
+    said: dict[str, Any] = {"use_bias": "bias" in node.parameters, "bias_initializer": default}
     for name, argument in (("weight", "kernel_initializer"), ("bias", "bias_initializer")):
         call = node.init.get(name)
         said[argument] = default if call is None else _drawn(call, fan_in, fan_out)
