@@ -13,6 +13,7 @@ PIP := $(PY) -m pip install --disable-pip-version-check --quiet
 BASE := .venv/.stamp-run
 DEV := .venv/.stamp-dev
 BROKER := .venv/.stamp-broker
+GENERATOR := .venv/.stamp-generator
 GUIDE := site/index.html
 # Celery is needed only where the settings name a broker.
 EXTRA := $(if $(shell printenv GRADDX_BROKER_URL; sed -n 's/^GRADDX_BROKER_URL=//p' .env 2>/dev/null),$(BROKER))
@@ -32,7 +33,7 @@ worker: $(BASE) $(EXTRA) ## one more worker on the same database, told by the br
 migrate: $(BASE) ## bring the database of the settings to the current schema
 	@$(PY) -m alembic upgrade head
 
-test: $(DEV) ## everything that can fail
+test: $(DEV) $(GENERATOR) ## everything that can fail
 	@$(PY) -m pytest
 
 lint: $(DEV) ## ruff
@@ -102,6 +103,11 @@ $(BASE): requirements.txt constraints.txt $(TORCH_STAMP)
 $(BROKER): requirements-broker.txt constraints.txt $(BASE)
 	@echo "installing requirements-broker.txt"
 	@$(PIP) -r requirements-broker.txt -c constraints.txt
+	@touch $@
+
+$(GENERATOR): requirements-generator.txt $(BASE)
+	@echo "installing requirements-generator.txt"
+	@$(PIP) --upgrade --target .venv/generator --no-deps -r requirements-generator.txt
 	@touch $@
 
 $(DEV): requirements-dev.txt requirements-broker.txt client/pyproject.toml $(BASE)

@@ -30,7 +30,12 @@ _COMPONENTS: tuple[type[Problem | AnalysisOptions | ProgressOut], ...] = (
     *_GATE.values(),
 )
 
-_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+_FILE = {
+    "type": "string",
+    "contentMediaType": "application/octet-stream",
+    # What OpenAPI 3.0 called a file, and what generators of clients still look for.
+    "format": "binary",
+}
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -101,6 +106,21 @@ def _body(content: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def _let_calls_be_named(document: dict[str, Any]) -> None:
+    """What the outermost middleware reads of every call."""
+    name = {
+        "name": "X-Request-ID",
+        "in": "header",
+        "required": False,
+        "description": "Your own name for this call, a UUID of version 4 (another is replaced). It "
+        "comes back in the same header, in problems, and is in the server's log.",
+        "schema": {"type": "string", "format": "uuid"},
+    }
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation.setdefault("parameters", []).append(name)
+
+
 def _put_behind_the_door(document: dict[str, Any]) -> None:
     """What the doorkeeper does to every operation that is not open."""
     document["components"]["securitySchemes"] = {
@@ -145,6 +165,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema
+        _let_calls_be_named(document)
         _put_behind_the_door(document)
         _take_back_json(document)
         show_answers(document)

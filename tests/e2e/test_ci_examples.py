@@ -18,6 +18,14 @@ from tests.e2e.test_ci_docs import ROOT, provide
 
 CI = ROOT / "examples" / "ci"
 EXAMPLES = sorted(p for p in CI.rglob("*.yml") if p.parent.name != "own_server")
+GITHUB = ("github", "action")
+"""Folders of what GitHub runs."""
+ACTION = CI / "action" / "action.yml"
+OFFLINE = {
+    "PIP_NO_INDEX": "1",
+    "PIP_NO_BUILD_ISOLATION": "0",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+}
 OF_GITHUB = {
     "GITHUB_REPOSITORY": "group/project",
     "GITHUB_REF_NAME": "main",
@@ -43,6 +51,24 @@ def github(path: Path) -> tuple[str, dict[str, str]]:
     return "\n".join(step["run"] for step in job["steps"] if "run" in step), given
 
 
+def action(path: Path, server: str, **inputs: str) -> tuple[str, dict[str, str]]:
+    """The scripts of an action, and the environment of its steps, with its inputs filled in."""
+    text = path.read_text(encoding="utf-8")
+    wanted = yaml.safe_load(text)["inputs"]
+    given = {"url": server, **inputs}
+    filled = {f"inputs.{name}": given.get(name, one.get("default")) for name, one in wanted.items()}
+    filled["github.action_path"] = str(path.parent)
+    assert None not in filled.values()
+    steps = yaml.safe_load(text)["runs"]["steps"]
+    environment = {
+        name: re.sub(r"\$\{\{ ([\w.-]+) \}\}", lambda match: str(filled[match[1]]), value)
+        for step in steps
+        for name, value in step["env"].items()
+    }
+    assert all(step["shell"] == "bash" and "${{" not in step["run"] for step in steps)
+    return "\n".join(step["run"] for step in steps), environment
+
+
 def gitlab(path: Path, **inputs: str) -> tuple[str, dict[str, str]]:
     """The same of a component, with its inputs filled in; those without default must be given."""
     header, body = path.read_text(encoding="utf-8").split("\n---\n")
@@ -58,18 +84,19 @@ def run(
     programs: Path,
     server: str,
 ) -> subprocess.CompletedProcess[str]:
-    of_github = path.parent.name == "github"
-    text, given = github(path) if of_github else gitlab(path, model="net.json")
+    of_github = path.parent.name in GITHUB
+    if path.name == "action.yml":
+        text, given = action(path, server, model="net.json")
+    else:
+        text, given = github(path) if of_github else gitlab(path, model="net.json")
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("GRADDX_")},
         **(OF_GITHUB | {"GITHUB_STEP_SUMMARY": "summary.md"} if of_github else OF_GITLAB),
-        **given,
         "GRADDX_URL": server,
         "GRADDX_API_KEY": "",
+        **given,
         "PATH": f"{programs}:{os.environ['PATH']}",
-        "PIP_NO_INDEX": "1",
-        "PIP_NO_BUILD_ISOLATION": "0",
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        **OFFLINE,
     }
     return subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", text],
@@ -92,7 +119,7 @@ def read_by_the_ci_system(path: Path, folder: Path, stdout: str) -> str:
         }
         assert places <= {"net.json"}
         return json.dumps(one["results"])
-    if path.parent.name == "github":
+    if path.parent.name in GITHUB:
         return "\n".join(line for line in stdout.splitlines() if line.startswith("::error"))
     report: list[dict[str, Any]] = json.loads((folder / "gl-code-quality-report.json").read_text())
     assert {one["location"]["path"] for one in report} <= {"net.json"}
@@ -115,7 +142,7 @@ def test_examples_as_they_stand(
     assert ran.returncode == (0 if model == "healthy" else exit_codes.NOT_PASSED), told
     findings = read_by_the_ci_system(path, folder, ran.stdout)
     assert ("vanishing_gradient" in findings) == (model == "sick"), told
-    if path.parent.name == "github":
+    if path.parent.name in GITHUB:
         assert model.replace("sick", "unhealthy") in (folder / "summary.md").read_text()
 
 
@@ -131,5 +158,29 @@ def test_no_server_is_no_pass(
 
 
 def test_there_is_one_for_each() -> None:
-    assert {path.parent.name for path in EXAMPLES} == {"github", "templates"}
-    assert {path.name for path in EXAMPLES} >= {"gradients.yml", "code-scanning.yml"}
+    assert {path.parent.name for path in EXAMPLES} == {"github", "action", "templates"}
+    assert {path.name for path in EXAMPLES} == {"gradients.yml", "code-scanning.yml", "action.yml"}
+
+
+def test_the_action_takes_a_file_and_writes_another_form(
+    server: str, models: Path, programs: Path, folder: Path
+) -> None:
+    (folder / "net.pt").write_bytes((models / "sick.pt").read_bytes())
+    asked = {"model": "net.pt", "input": "3,32,32", "fail-on": "never", "baseline": ""}
+    text, given = action(ACTION, server, **asked, format="junit", output="graddx.xml")
+    ran = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", text],
+        cwd=folder,
+        env={
+            **os.environ,
+            **OF_GITHUB,
+            **OFFLINE,
+            **given,
+            "PATH": f"{programs}:{os.environ['PATH']}",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert 'name="graddx.net.pt"' in (folder / "graddx.xml").read_text()

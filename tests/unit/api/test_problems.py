@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID, uuid4
+
 import pytest
 from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
@@ -24,6 +26,13 @@ def test_every_error_has_a_status() -> None:
     assert len(raised) > 10
     own: tuple[type[GraddxError], ...] = (InvalidParameter, NotAcceptable, UnsupportedMediaType)
     assert {error.code for error in (*raised, *own)} <= STATUS.keys()
+
+
+def test_a_call_keeps_the_name_it_was_given(client: TestClient) -> None:
+    name = str(uuid4())
+    assert client.get("/livez", headers={"x-request-id": name}).headers["x-request-id"] == name
+    told = client.get("/livez", headers={"x-request-id": "mine"}).headers["x-request-id"]
+    assert UUID(told).version == 4
 
 
 @pytest.mark.parametrize(
