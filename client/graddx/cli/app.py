@@ -280,6 +280,8 @@ def history(
         points = past(client, layer, statistic, read_labels(label or ()), most)
         sys.stdout.write(told(points))
     if not points:
+        where = " that carries these labels" if label else ""
+        typer.echo(f"no analysis{where} has a layer {layer!r}", err=True)
         raise typer.Exit(exit_codes.NOTHING)
 
 

@@ -20,7 +20,7 @@ def explained(catalog: Catalog, code: str) -> str:
     hint = (
         f"; did you mean {' or '.join(near)}?" if near else "; `graddx explain` lists what there is"
     )
-    raise InvalidInput(f"this server knows no {code!r}; {hint}")
+    raise InvalidInput(f"this server knows no {code!r}{hint}")
 
 
 def listed(catalog: Catalog) -> str:

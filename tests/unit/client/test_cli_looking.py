@@ -56,7 +56,7 @@ def test_a_mistyped_code_is_helped_on(server: ScriptedServer, run: Any) -> None:
     server.replies = [Reply(200, CATALOG), Reply(200, CATALOG)]
     result = run("explain", "dead_unit")
     assert result.exit_code == 2
-    assert "did you mean dead_units?" in result.stderr
+    assert "no 'dead_unit'; did you mean dead_units?" in result.stderr
     assert "lists what there is" in run("explain", "xyzzy").stderr
 
 
@@ -89,6 +89,10 @@ def test_a_history_ends_with_the_newest(server: ScriptedServer, run: Any) -> Non
 
 def test_no_history_is_no_success(server: ScriptedServer, run: Any) -> None:
     server.replies = [Reply(200, {"items": [], "next_cursor": None})]
-    assert run("history", "fc1").exit_code == 1
+    nothing = run("history", "fc1")
+    assert (nothing.exit_code, nothing.stdout) == (1, "")
+    assert nothing.stderr == "no analysis has a layer 'fc1'\n"
+    server.replies = [Reply(200, {"items": [], "next_cursor": None})]
+    assert "carries these labels has" in run("history", "fc1", "--label", "a=b").stderr
     server.replies = [problem(422, "invalid_request")]
     assert run("history", "fc1", "no.such").exit_code == 2
