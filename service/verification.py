@@ -8,7 +8,6 @@ from itertools import combinations
 from typing import Any
 
 from service.diagnosis.diagnose import wants_settling
-from service.diagnosis.thresholds import UNDERFLOW_WORTH_TELLING
 from service.domain.architecture import Architecture
 from service.domain.errors import ChangeRefused
 from service.domain.findings import Diagnosis, Severity, Verdict
@@ -168,7 +167,7 @@ def _dropped(
 def _off_topic(one: Recommendation, before: Diagnosis) -> bool:
     """What cannot be done in float16 is no news to a request for another precision."""
     asked = {f.evidence.get("precision") for f in before.findings if f.code in one.resolves}
-    return one.kind == "loss_scaling" and "float16" not in asked
+    return one.kind == "loss_scaling" and asked.isdisjoint({"float16", "pure_float16"})
 
 
 def _out_of_reach(before: Diagnosis) -> Iterator[str]:
@@ -290,14 +289,8 @@ class _Course:
         return training_effects.effect(self.trial, after, recommendation.resolves)
 
     def _scaled(self, recommendation: Recommendation, change: tuple[dict[str, Any], ...]) -> Effect:
-        earlier = training_effects.half_precision(self.bench.measurements)
-        later = training_effects.half_precision(self.bench.session.measure(change))
-        better = (
-            later["underflow_fraction"] < earlier["underflow_fraction"] and not later["overflows"]
-        )
-        gone = later["underflow_fraction"] < UNDERFLOW_WORTH_TELLING
-        resolved = recommendation.resolves if better and gone else ()
-        return Effect(better, earlier, later, resolved, ())
+        later = self.bench.session.measure(change)
+        return training_effects.scaled(self.bench.measurements, later, recommendation.resolves)
 
 
 class _Search:

@@ -13,6 +13,7 @@ from service.diagnosis.doubt import doubt, doubted_for
 from service.diagnosis.outcome import OPTIMIZERS, learned_by, outcome_of_named
 from service.diagnosis.profile import gradient_fall, gradient_growth
 from service.diagnosis.signs import signs
+from service.diagnosis.sixteen_bits import PURE
 from service.diagnosis.verdict import (
     Belief,
     settled_belief,
@@ -92,7 +93,10 @@ def wants_trial(diagnosis: Diagnosis, plan: ProbePlan) -> bool:
     the request names: the statistics know nothing of its rate."""
     if diagnosis.decided_by == "trial" or diagnosis.verdict is Verdict.INCONCLUSIVE:
         return False
-    if plan.optimizer is not None and diagnosis.verdict is not Verdict.UNHEALTHY:
+    # Nor do they know what parameters of 16 bits make of small steps.
+    if diagnosis.verdict is not Verdict.UNHEALTHY and (
+        plan.optimizer is not None or plan.precision in PURE
+    ):
         return True
     return diagnosis.verdict is Verdict.AT_RISK or diagnosis.confidence < thresholds.SURE
 
@@ -178,6 +182,8 @@ def _summary(verdict: Verdict, findings: Sequence[Finding], case: Case) -> str:
     return f"{_who_trains(case.trial)}{problem}"
 
 
+FULL = frozenset({"float32", "float64"})
+"""Precisions that go without saying."""
 EVEN = 0.05
 """Decades that round to nothing."""
 
@@ -200,7 +206,8 @@ def _healthy(case: Case) -> str:
             if moved >= EVEN
             else " (gradients keep their size over depth)"
         )
-    return f"This trains as it stands with {who}{kept}."
+    where = "" if case.plan.precision in FULL else f" in {case.plan.precision}"
+    return f"This trains as it stands with {who}{where}{kept}."
 
 
 def _nothing_to_train(case: Case) -> str:

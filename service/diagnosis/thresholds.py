@@ -78,6 +78,13 @@ UNDERFLOW_WORTH_TELLING = 0.05
 """Share of a layer's gradient elements that float16 rounds to zero: 5 % of a speech model's were
 lost, and it did not train as well (Micikevicius et al. 2018, section 3)."""
 
+UPDATES_LOST_WORTH_TELLING = 0.05
+"""Share of a layer's weights that the first step leaves as they were: in the speech model of
+Micikevicius et al. 2018, section 3.1, 5 % of the updates were lost in float16 and accuracy with
+them."""
+UPDATES_LOST_WARNING = 0.5
+"""Half of the weights stand still."""
+
 FEW_VALUES = 8
 """Values under which batch statistics are mostly noise: the squared gradient grows by (B-2)/(B-3)
 a layer, 1.2 at 8; ImageNet error rises by 1.2 % at 8 samples, 3.7 % at 4 (Wu & He 2018)."""

@@ -19,8 +19,6 @@ largest gradient below 65504), and gradients often grow early in training."""
 SMALL_SHARE = 0.05
 """Share of a layer's nonzero gradient elements that may be lost: where 5 % were, training suffered
 in Micikevicius et al. 2018, §3.2 and figure 3."""
-LARGEST_SCALE = 2.0**24
-"""Beyond, a gradient is as good as none: torch.amp.GradScaler itself starts at 2¹⁶."""
 
 
 def loss_scale(largest: float | None) -> float | None:
@@ -28,7 +26,7 @@ def loss_scale(largest: float | None) -> float | None:
     float16's largest number; None without a gradient."""
     if not largest or not math.isfinite(largest):
         return None
-    return min(2.0 ** math.floor(math.log2(LARGEST / HEADROOM / largest)), LARGEST_SCALE)
+    return float(2.0 ** math.floor(math.log2(LARGEST / HEADROOM / largest)))
 
 
 def is_held(small: float | None, scale: float) -> bool:

@@ -109,7 +109,7 @@ class ParameterStatistics:
     lost_update_fraction: float | None = None
     """Share of the elements that receive a gradient and are left as they were by the first step of
     the named optimizer (Adam at 1e-3 without one), 0 … 1: the change is smaller than half the
-    distance to the next number. Only of parameters stored in 16 bits."""
+    distance to the next number; or made infinite or NaN. Only of parameters stored in 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)

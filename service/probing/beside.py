@@ -37,6 +37,8 @@ class Beside:
         self.session = session
         self._half = half
         self._measured: Measurements | None = None
+        self._scale: float | None = None
+        """What the gradients of the model need; None: no scale, or not known yet."""
 
     def changed(self, changes: Changes) -> Beside:
         """The model as changed, in float32."""
@@ -80,15 +82,11 @@ class Beside:
         """The gradients' flow as a training with torch.amp.GradScaler would see it: where float16
         loses much of the gradients and a loss scale could keep them, norms and gains of the whole
         model are measured with that scale, which is then taken out. The layers' own statistics stay
-        as they are without one."""
-        losses = [layer.precision for layer in measured.layers if layer.precision is not None]
-        if any(loss.activation_overflow for loss in losses):
-            return measured
-        share = max((loss.underflow_fraction or 0.0 for loss in losses), default=0.0)
-        if share < SMALL_SHARE and not any(loss.gradient_overflow for loss in losses):
-            return measured
-        scale = loss_scale(max((loss.gradient_abs_max or 0.0 for loss in losses), default=0.0))
-        if scale is None or scale == 1.0:
+        as they are without one. After optimizer steps the scale is that of before."""
+        if not measured.after_steps:
+            self._scale = _needed(measured)
+        scale = self._scale
+        if scale is None:
             return measured
         trained = at_scale(scale)
         note = (
@@ -109,6 +107,17 @@ class Beside:
             ),
             notes=(*measured.notes, note),
         )
+
+
+def _needed(measured: Measurements) -> float | None:
+    """The loss scale without which much is lost; None where none is needed, or would help."""
+    losses = [layer.precision for layer in measured.layers if layer.precision is not None]
+    share = max((loss.underflow_fraction or 0.0 for loss in losses), default=0.0)
+    overflow = any(loss.gradient_overflow for loss in losses)
+    if any(loss.activation_overflow for loss in losses) or not (share >= SMALL_SHARE or overflow):
+        return None
+    scale = loss_scale(max((loss.gradient_abs_max or 0.0 for loss in losses), default=0.0))
+    return None if scale == 1.0 else scale
 
 
 def _lost(zeros: float | None, before: float | None) -> float | None:

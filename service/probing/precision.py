@@ -52,6 +52,27 @@ class Precision:
         """Whether training in it is training with torch.amp.GradScaler."""
         return self.autocast is torch.float16
 
+    def notes(self, device: str) -> tuple[str, ...]:
+        """What the reader should know of a probe in it."""
+        told = []
+        if self.autocast is not None:
+            told.append(
+                f"{self.name}: under torch.autocast, by its list of operations on {device}; "
+                "parameters and loss in float32"
+            )
+        if self.scales_loss:
+            told.append(
+                "float16: trainings scale the loss as torch.amp.GradScaler does, from 2^16 and "
+                "halved wherever a gradient overflows"
+            )
+        if self.stored is torch.float16:
+            told.append(
+                "pure_float16: Adam's eps of 1e-8 is 0 in float16, so that it divides by 0 where a "
+                "gradient is small; no loss scale, since torch.amp.GradScaler takes no gradients "
+                "of float16"
+            )
+        return tuple(told)
+
     def run(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
         """What the module answers; of 16 bits the primary output alone, in float32."""
         if self.half is None:

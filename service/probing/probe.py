@@ -187,14 +187,15 @@ class Seed:
     @torch.no_grad()
     def rounds_away(self, optimizer: OptimizerPlan) -> None:
         """After one batch: what the optimizer's first step leaves as it was, since the change is
-        smaller than half the distance to the next number."""
+        smaller than half the distance to the next number, or makes infinite or NaN."""
         moved = self._moved()
         for (record, before, gradient), after in zip(
             moved, _stepped(moved, optimizer), strict=True
         ):
             asked = gradient != 0
             if bool(asked.any()):
-                record.lost_update = float(((after == before) & asked).sum() / asked.sum())
+                lost = ((after == before) | ~after.isfinite()) & asked
+                record.lost_update = float(lost.sum() / asked.sum())
 
     def _moved(self) -> list[tuple[ParameterRecord, Tensor, Tensor]]:
         """Every parameter that got a gradient, and that."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import IO, Any
 
 import torch
@@ -195,11 +196,13 @@ class Session:
             return self.changed(edits).measure(_rest(changes), after_steps=after_steps)
         self.pace.begin(self.plan.seeds * (after_steps + self.plan.batches))
         measured = self._at_scale(training.loss_scale, after_steps)
-        if self.beside is None or after_steps:
+        if self.beside is None:
             return measured
-        measured = self.beside.compared(measured)
+        if not after_steps:
+            measured = self.beside.compared(measured)
         if training.loss_scale == 1.0 and self.precision.scales_loss:
-            return self.beside.as_trained(measured, self._at_scale)
+            again = partial(self._at_scale, after_steps=after_steps)
+            return self.beside.as_trained(measured, again)
         return measured
 
     def _at_scale(self, loss_scale: float, after_steps: int = 0) -> Measurements:
@@ -471,7 +474,7 @@ class Session:
         return input_statistics(data, channels_first=first.startswith("conv"))
 
     def _notes(self) -> tuple[str, ...]:
-        notes = [*self.model.notes, *self.cuts]
+        notes = [*self.model.notes, *self.precision.notes(self.device.type), *self.cuts]
         if not self.recorded:
             notes.append(
                 "data_dependent: the model takes another path for other data; every batch was "

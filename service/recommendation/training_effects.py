@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from service.domain.half_precision import LARGEST, SMALL_SHARE
 from service.domain.measurements import Measurements, Trial, TrialRun
 from service.domain.recommendations import Effect
 
 SPIKE = 5.0
 """Times the median: a gradient norm beyond is a spike."""
-LARGEST_HALF = 65504.0
-"""Largest number of float16."""
 SMALLER = 0.8
 """Times its size that the largest spike must come down to, where there are as many."""
 NOT_TRIED = Effect(None, {}, {}, (), ())
@@ -57,11 +56,22 @@ def half_precision(measured: Measurements) -> dict[str, Any]:
     whether the largest would overflow."""
     shares = [layer.gradient.underflow_fraction_fp16 or 0.0 for layer in measured.layers]
     largest = max((layer.gradient.abs_max or 0.0 for layer in measured.layers), default=0.0)
+    lost = [layer.precision for layer in measured.layers if layer.precision is not None]
     return {
         "underflow_fraction": max(shares, default=0.0),
         "largest_gradient": largest,
-        "overflows": largest > LARGEST_HALF,
+        "overflows": largest > LARGEST or any(loss.gradient_overflow for loss in lost),
     }
+
+
+def scaled(before: Measurements, after: Measurements, resolves: Sequence[str]) -> Effect:
+    """What a loss scale did: verified where nothing overflows that did, or less is rounded to zero
+    and nothing overflows. `resolves`: finding codes that are gone where hardly anything is lost."""
+    earlier, later = half_precision(before), half_precision(after)
+    less = later["underflow_fraction"] < earlier["underflow_fraction"]
+    better = (less or earlier["overflows"]) and not later["overflows"]
+    gone = later["underflow_fraction"] < SMALL_SHARE
+    return Effect(better, earlier, later, tuple(resolves) if better and gone else (), ())
 
 
 def _largest(run: TrialRun) -> float:

@@ -13,8 +13,10 @@ from service.diagnosis.detectors.fading_memory import FadingMemory
 from service.diagnosis.detectors.gain_off_theory import GainOffTheory
 from service.diagnosis.detectors.gradient_check_failed import GradientCheckFailed
 from service.diagnosis.detectors.gradient_regression import GradientRegression
+from service.diagnosis.detectors.half_precision_overflow import HalfPrecisionOverflow
 from service.diagnosis.detectors.half_precision_underflow import HalfPrecisionUnderflow
 from service.diagnosis.detectors.initial_loss_off import InitialLossOff
+from service.diagnosis.detectors.lost_updates import LostUpdates
 from service.diagnosis.detectors.narrow_layer import NarrowLayer
 from service.diagnosis.detectors.noisy_gradient import NoisyGradient
 from service.diagnosis.detectors.nonfinite_values import NonfiniteValues
@@ -51,7 +53,9 @@ ALL_DETECTORS: tuple[Detector, ...] = (
     Untrainable(),
     GainOffTheory(),
     ExportedInEvalMode(),
+    HalfPrecisionOverflow(),
     HalfPrecisionUnderflow(),
+    LostUpdates(),
     GradientRegression(),
 )
 """Causes before their consequences."""

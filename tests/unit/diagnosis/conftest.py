@@ -20,6 +20,7 @@ from service.domain.measurements import (
     Measurements,
     ModelMeasurements,
     ParameterStatistics,
+    PrecisionLoss,
     Quantiles,
     SeedProfile,
     TimeSteps,
@@ -30,6 +31,15 @@ from service.domain.probe_plan import OptimizerPlan, ProbePlan
 
 BATCH, WIDTH = 64, 128
 Table = Mapping[str, Any]
+LOST = {
+    "underflow_fraction": 0.0,
+    "activation_overflow": 0,
+    "gradient_overflow": 0,
+    "activation_abs_max": 4.0,
+    "gradient_abs_max": 1e-2,
+    "gradient_small": 1e-5,
+}
+"""What 16 bits cost a layer that they suit."""
 STANDARD = {
     "index": 0,
     "mean": 0.0,
@@ -86,6 +96,7 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
         column("dead", 0.0),
         column("saturated", None),
         column("nonfinite", 0),
+        column("gradient_nonfinite", 0),
         column("weight_rms", 0.05),
         column("unit_spread", 0.95),
         column("weight_gradient", 1.0),
@@ -100,6 +111,8 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
         column("attainable", None),
         column("width", WIDTH),
         column("weight_abs_max", None),
+        column("lost_updates", None),
+        column("precision", None),
         strict=True,
     )
     layers = tuple(
@@ -114,6 +127,7 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
             fan_out=WIDTH,
             depth=depth or i + 1,
             output_shape=tuple(table.get("output_shape", (BATCH, width))),
+            precision=PrecisionLoss(**{**LOST, **precision}) if precision is not None else None,
             **table.get("layer", {}),
             activation=ActivationStatistics(
                 mean=0.0,
@@ -134,6 +148,7 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
                 abs_max=gradient_abs_max,
                 gain=gains[i],
                 underflow_fraction_fp16=underflow,
+                nonfinite_count=gradient_nonfinite,
             ),
             parameters=(
                 ParameterStatistics(
@@ -148,6 +163,7 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
                     connected=connected,
                     unit_spread=unit_spread,
                     abs_max=weight_abs_max or (weight_rms and 4.0 * weight_rms),
+                    lost_update_fraction=lost_updates,
                 ),
             ),
             time_steps=_time_steps(table) if op in ("rnn", "lstm", "gru") else None,
@@ -164,6 +180,7 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
             dead,
             saturated,
             nonfinite,
+            gradient_nonfinite,
             weight_rms,
             unit_spread,
             weight_gradient,
@@ -178,6 +195,8 @@ def _measurements(table: Table, *, after_steps: int = 0) -> Measurements:
             attainable,
             width,
             weight_abs_max,
+            lost_updates,
+            precision,
         ) in enumerate(columns)
     )
     seeds = tuple(
