@@ -324,6 +324,61 @@ def test_a_changed_model_is_measured_in_the_same_precision(
     assert session.measure() == plain
 
 
+PLAIN: dict[str, Any] = {
+    "input": {"shape": [16]},
+    "layers": [
+        {"name": "fc1", "type": "Linear", "args": {"out_features": 16}},
+        {"name": "act1", "type": "Sigmoid"},
+        {"name": "norm", "type": "LayerNorm"},
+        {"name": "fc2", "type": "Linear", "args": {"out_features": 16}},
+        {"name": "act2", "type": "Sigmoid"},
+        {"name": "head", "type": "Linear", "args": {"out_features": 4}},
+    ],
+}
+STEPS: dict[str, Any] = {
+    "input": {"shape": [5, 4]},
+    "layers": [
+        {"name": "rnn", "type": "RNN", "args": {"hidden_size": 8}},
+        {"name": "last", "type": "LastStep"},
+        {"name": "head", "type": "Linear", "args": {"out_features": 4}},
+    ],
+}
+CELL = {"cell_args": {"rnn": {"input_size": 4, "hidden_size": 8}}}
+DEEPER_EDITS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (PLAIN, {"kind": "residual", "layers": ["fc1", "fc2"]}),
+    (PLAIN, {"kind": "pretraining", "layers": ["fc1", "fc2"], "steps": 5, "lr": 1e-2}),
+    (
+        PLAIN,
+        {
+            "kind": "input_scaling",
+            "input": 0,
+            "normalization": {"type": "BatchNorm1d", "args": {"num_features": 16}},
+        },
+    ),
+    (STEPS, {"kind": "recurrent_cell", "layers": ["rnn"], "cell": "GRU", **CELL}),
+    (STEPS, {"kind": "recurrent_cell", "layers": ["rnn"], "cell": "LSTM", **CELL}),
+]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16", "pure_bfloat16"])
+@pytest.mark.parametrize(
+    ("spec", "edit"), DEEPER_EDITS, ids=lambda e: e.get("cell", e.get("kind", ""))
+)
+def test_structure_changes_in_16_bits(
+    precision: str, spec: dict[str, Any], edit: dict[str, Any]
+) -> None:
+    def measured(name: str) -> float:
+        plan = ProbePlan(batch_size=16, batches=1, seeds=1, trial_steps=2, precision=name)
+        session = Session.open(plan, resolve(spec), None)
+        found = session.measure((edit,)).model.loss_at_start
+        assert found is not None
+        assert found != session.measure().model.loss_at_start
+        assert session.trial((edit,)).runs
+        return found
+
+    assert measured(precision) == pytest.approx(measured("float32"), rel=0.02)
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float16", "pure_bfloat16", "pure_float16"])
 def test_a_spec_has_the_numbers_of_float32_to_rounding(precision: str) -> None:
     plan = ProbePlan(batch_size=16, batches=2, seeds=2, trial_steps=0)
