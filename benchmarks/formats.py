@@ -47,6 +47,12 @@ LEFT_OUT = "not expressible"
 BATCH = 64
 """Samples that a file is exported with, its batch size left free."""
 STORED = "sha256:" + "0" * 64
+ROUNDING = 1e-3
+"""Relative difference of gradients that is more than another order of sums."""
+_PADDING = (
+    "Padding that is not `same` is a layer of its own in Keras: the gradient at the convolution's "
+    "input counts the border too."
+)
 _TWO_BIASES = "torch draws two biases for every gate, whose sum no initializer of Keras draws."
 _WHY = dict.fromkeys(("RNN", "LSTM", "GRU"), _TWO_BIASES)
 
@@ -187,6 +193,10 @@ def page(told: Sequence[Told], trial_steps: int, every: int) -> str:
             "",
             *_differences(told),
             "",
+            "## Where gradients differ",
+            "",
+            *_other_gradients(told),
+            "",
             "## What Keras cannot say",
             "",
             *_left_out(told),
@@ -252,6 +262,15 @@ def _differences(told: Sequence[Told]) -> Iterable[str]:
         for one in group:
             said = ", ".join(one.findings) or one.detail or "–"
             yield f"  * {one.form}: {one.verdict}; {said}"
+
+
+def _other_gradients(told: Sequence[Told]) -> Iterable[str]:
+    specs = {one.case: one for one in told if one.form == "spec"}
+    others = [one for one in told if _apart(one, specs[one.case]) > ROUNDING]
+    if not others:
+        yield f"Nowhere by more than {ROUNDING:g}."
+    for one in others:
+        yield f"* {one.what}, {one.form}: by {_apart(one, specs[one.case]):.2g}. {_PADDING}"
 
 
 def _left_out(told: Sequence[Told]) -> Iterable[str]:

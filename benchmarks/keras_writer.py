@@ -77,7 +77,7 @@ def _shaped(shape: tuple[int, ...], dtype: str) -> dict[str, Any]:
 def _entry(class_name: str, name: str, config: Mapping[str, Any], inputs: Any) -> dict[str, Any]:
     tensors = [
         {"class_name": "__keras_tensor__",
-         "config": {"shape": None, "dtype": "float32", "keras_history": [one, 0, 0]}}
+         "config": {"shape": [None], "dtype": "float32", "keras_history": [one, 0, 0]}}
         for one in inputs
     ]  # fmt: skip
     args = [tensors] if len(tensors) > 1 else tensors
@@ -134,7 +134,7 @@ def _batch_norm(node: LayerNode) -> Made:
 
 
 def _layer_norm(node: LayerNode) -> Made:
-    if len(node.args["normalized_shape"]) != 1:
+    if len(node.parameters.get("weight", (0,))) != 1:
         raise Inexpressible("LayerNorm over several dimensions")
     affine = node.args.get("elementwise_affine", True)
     return [("LayerNormalization", {"epsilon": node.args.get("eps", 1e-5), "center": affine,

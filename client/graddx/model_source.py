@@ -15,6 +15,8 @@ SPEC_FIELDS = ("input", "layers")
 """What makes an object a spec."""
 KERAS_FIELDS = ("class_name", "config")
 """What every JSON of Keras's model.to_json() has."""
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
+"""Files of Keras's model.save(): graddx reads the architecture alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,12 @@ def read_model(model: object) -> Submission:
 def _from_file(path: Path) -> Submission:
     if not path.is_file():
         raise InvalidInput(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
+    if path.suffix.lower() in KERAS_SUFFIXES:
+        raise InvalidInput(
+            f"{path}: a Keras model is sent as the JSON of its architecture: "
+            f"keras.models.load_model({path.name!r}).to_json(), written to a file whose name ends "
+            "in .json (docs/keras.md)"
+        )
     try:
         if path.suffix != ".json" and not _looks_like_json(path):
             return Submission({}, file=path)

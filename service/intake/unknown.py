@@ -16,8 +16,9 @@ _EXPORT = (
 _ACCEPTED = (
     "TorchScript (torch.jit.save), an exported program (torch.export.save), safetensors or npz"
 )
+_KERAS = 'of which model.to_json() is sent, as a model of kind "keras"'
 _BEGINNINGS = {
-    b"\x89HDF": "a HDF5 file (Keras keeps weights so)",
+    b"\x89HDF": f"a HDF5 file, perhaps a Keras model, {_KERAS}",
     b"GGUF": "a GGUF file",
     b"\x1f\x8b": "compressed by gzip; send what is inside",
     b"\x08": "perhaps an ONNX model",
@@ -65,7 +66,7 @@ def _archive(archive: zipfile.ZipFile) -> str:
         if member.filename.partition("/")[2] == "data.pkl" or member.filename == "data.pkl":
             return _torch_save(_names(archive, member))
     if any(name.endswith((".keras", "config.json")) for name in archive.namelist()):
-        return "a zip archive, perhaps a Keras model"
+        return f"a zip archive, perhaps a Keras model, {_KERAS}"
     return "a zip archive without a model"
 
 

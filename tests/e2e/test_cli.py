@@ -72,6 +72,49 @@ def test_a_file_with_its_input(check: Run, models: Path) -> None:
     assert check(models / "sick.pt", "--input", "3,32,32").returncode == 1
 
 
+def keras_json(activation: str, layers: int) -> str:
+    """What model.to_json() of Keras 3 writes, as far as it is read."""
+    fc = {"units": 32, "activation": activation, "kernel_initializer": "he_normal"}
+    entries = [
+        {"class_name": "InputLayer", "config": {"name": "given", "batch_shape": [None, 32]}},
+        *({"class_name": "Dense", "config": {"name": f"fc{n}", **fc}} for n in range(layers)),
+        {"class_name": "Dense", "config": {"name": "head", "units": 4}},
+    ]
+    said = {"module": "keras", "class_name": "Sequential", "config": {"layers": entries}}
+    return json.dumps(said)
+
+
+def test_a_keras_model(check: Run, tmp_path: Path) -> None:
+    (tmp_path / "good.json").write_text(keras_json("relu", 3))
+    ran = check("good.json")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("HEALTHY  ")
+    (tmp_path / "bad.json").write_text(keras_json("sigmoid", 16))
+    ran = check("bad.json")
+    assert (ran.returncode, ran.stderr) == (1, "")
+    assert ran.stdout.startswith("UNHEALTHY  Gradients vanish: fc0")
+    assert "optimizer.global_clipnorm" in ran.stdout
+    assert "nn." not in ran.stdout[ran.stdout.index("Code to paste") :]
+
+
+def test_what_a_keras_model_has_and_a_spec_cannot_say_is_2(check: Run, tmp_path: Path) -> None:
+    (tmp_path / "own.json").write_text(keras_json("my_own", 1))
+    ran = check("own.json")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    said = " ".join(ran.stderr.split())
+    assert "layer `fc0` (Dense): the activation 'my_own' is not supported" in said
+    assert "/model/config/config/layers/1/config/activation" in said
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_a_saved_keras_model_is_told_how_to_be_sent(check: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04 or whatever else")
+    ran = check(name)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    said = " ".join(ran.stderr.split())
+    assert f"keras.models.load_model('{name}').to_json(), written to a file" in said
+
+
 def test_fail_on(check: Run) -> None:
     assert check(SICK, "--fail-on", "never").returncode == 0
     assert check(HEALTHY, "--fail-on", "warning").returncode == 0

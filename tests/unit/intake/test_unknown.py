@@ -33,8 +33,11 @@ FILES = {
     "an old torch.save": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M", "before version"),
     "a pickle": (pickle.dumps({}), "perhaps a pickle"),
     "half of a model": (archive()[:300], "cut off"),
-    "a Keras model": (zipped({"config.json": b"{}", "model.weights.h5": b""}), "Keras"),
-    "HDF5": (b"\x89HDF\r\n\x1a\n", "HDF5"),
+    "a Keras model": (
+        zipped({"config.json": b"{}", "model.weights.h5": b""}),
+        "of which model.to_json() is",
+    ),
+    "HDF5": (b"\x89HDF\r\n\x1a\n", "a HDF5 file, perhaps a Keras model, of which model.to_json()"),
     "a program": (b"\x7fELF\x02\x01", "a program"),
     "a script": (b"import os\n", "text"),
     "noise": (bytes(range(200, 256)), "of no kind"),
