@@ -63,6 +63,9 @@ bench: $(DEV) ## what a probe and an answer cost: writes docs/performance.md (a 
 zoo: $(DEV) ## judge healthy networks in every form: writes docs/zoo.md (some ten minutes)
 	@$(PY) -m benchmarks.zoo --jobs 2 --out docs/zoo.md
 
+formats: $(DEV) ## the same networks in every form: writes docs/formats.md (some five minutes)
+	@$(PY) -m benchmarks.formats --every 3 --out docs/formats.md
+
 calibration: $(DEV) ## fit the confidence to labelled networks: writes docs/calibration.md (an hour)
 	@$(PY) -m benchmarks.calibrate --write
 

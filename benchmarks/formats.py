@@ -5,8 +5,8 @@ and .pt2.
         [--every N] [--jobs N] [--out docs/formats.md]
 
 A file carries one initialization. So that all forms show the same weights, a spec is measured at
-one seed only (`probe.seeds` 1), and the files are written of the network that this seed draws; a
-Keras model is drawn by its translation at the same seed. What then differs is a fault of a loader.
+one seed only (`probe.seeds` 1), the files are written of the network that this seed draws, and the
+translation of the Keras model is given its weights. What then differs is a fault of a form.
 Files are made from the spec's own network in this process, so they are judged without the sandbox.
 """
 
@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
+from torch import nn
 
 from benchmarks.keras_writer import Inexpressible, as_keras
 from benchmarks.score import BUDGET_SECONDS, CASES, InProcessSession, unwatched
@@ -49,10 +51,6 @@ BATCH = 64
 STORED = "sha256:" + "0" * 64
 ROUNDING = 1e-3
 """Relative difference of gradients that is more than another order of sums."""
-_PADDING = (
-    "Padding that is not `same` is a layer of its own in Keras: the gradient at the convolution's "
-    "input counts the border too."
-)
 _TWO_BIASES = "torch draws two biases for every gate, whose sum no initializer of Keras draws."
 _WHY = dict.fromkeys(("RNN", "LSTM", "GRU"), _TWO_BIASES)
 
@@ -80,6 +78,7 @@ class _Sent:
     """A prober of one model, in this process."""
 
     file: bytes
+    """The model; of a Keras model its weights, safetensors; of a spec nothing."""
     form: str
 
     @contextmanager
@@ -88,7 +87,8 @@ class _Sent:
     ) -> Iterator[InProcessSession]:
         """Load and record the model."""
         if isinstance(source, SpecSource):
-            session = Session.open(plan, source.architecture, None)
+            given = self.file or None
+            session = Session.open(plan, source.architecture, None, weights=given)
         else:
             session = Session.open(plan, None, io.BytesIO(self.file), model_format=self.form)
         session.pace = Pace(tell)
@@ -127,8 +127,9 @@ def _report(spec: dict[str, Any], form: str, trial_steps: int) -> Report:
     plan = ProbePlan(seeds=1, trial_steps=trial_steps, budget_seconds=BUDGET_SECONDS)
     if form in ("spec", "keras"):
         written_as = spec if form == "spec" else translate(as_keras(architecture)).spec
-        model, file = ModelRequest(form, spec=written_as), b""
+        model = ModelRequest(form, spec=written_as)
         source: ModelSource = SpecSource(resolve(written_as))
+        file = b"" if form == "spec" else weights(architecture, resolve(written_as))
     else:
         model = ModelRequest("artifact", artifact_id=STORED)
         source, file = ArtifactSource(STORED, form), written(architecture, form)
@@ -139,10 +140,23 @@ def _report(spec: dict[str, Any], form: str, trial_steps: int) -> Report:
     return analyse(request, source, _Sent(file, form), unwatched)
 
 
-def written(architecture: Architecture, form: str) -> bytes:
-    """The network as the spec's first seed draws it, as a file."""
+def drawn(architecture: Architecture) -> nn.Module:
+    """The network as the spec's first seed draws it."""
     torch.manual_seed(0)
-    module = build(architecture).train()
+    return build(architecture).train()
+
+
+def weights(architecture: Architecture, translated: Architecture) -> bytes:
+    """The same weights by the names of the translation, whose layers stand in the same order. Its
+    own draws would be others where torch's default stands: it is drawn first and replaced."""
+    names = build(translated).state_dict()
+    values = drawn(architecture).state_dict().values()
+    return save(dict(zip(names, values, strict=True)))
+
+
+def written(architecture: Architecture, form: str) -> bytes:
+    """The same network as a file."""
+    module = drawn(architecture)
     example = tuple(
         torch.randint(0, one.high or 1, (BATCH, *one.shape))
         if one.dtype.startswith("int")
@@ -164,10 +178,10 @@ _ABOUT = """
 as an architecture spec, as a Keras model, as traced TorchScript and as an exported program
 (`.pt2`), judged by the whole pipeline. A file carries one initialization, where a spec is measured
 over three: so the spec is measured at one seed here (`probe.seeds` 1), the files are written of
-the network that this seed draws, and the translation of the Keras model is drawn at the same seed.
-All forms then have the same weights and the same random batches, and what differs would be the
-fault of a form. With `seeds` 3, as is the default of a spec, a verdict near an edge may differ
-from a file's by the luck of the draw.
+the network that this seed draws, and the translation of the Keras model is given the same weights.
+All forms then see the same random batches too, and what differs would be the fault of a form. With
+`seeds` 3, as is the default of a spec, a verdict near an edge may differ from a file's by the luck
+of the draw.
 """.strip().splitlines()
 
 
@@ -270,7 +284,7 @@ def _other_gradients(told: Sequence[Told]) -> Iterable[str]:
     if not others:
         yield f"Nowhere by more than {ROUNDING:g}."
     for one in others:
-        yield f"* {one.what}, {one.form}: by {_apart(one, specs[one.case]):.2g}. {_PADDING}"
+        yield f"* {one.what}, {one.form}: by {_apart(one, specs[one.case]):.2g}"
 
 
 def _left_out(told: Sequence[Told]) -> Iterable[str]:

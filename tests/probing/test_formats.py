@@ -45,8 +45,8 @@ def test_the_same_verdict_and_findings_in_every_form(case: dict[str, Any]) -> No
     assert left_out == ({"keras"} if case["what"].startswith("LSTM") else set())
     answers = {(one.verdict, one.findings) for one in told if one.form not in left_out}
     assert len(answers) == 1, told
-    files = {one.total_gain for one in told if one.form not in ("keras", *left_out)}
-    assert len(files) == 1, "the files carry the spec's own weights"
+    gains = [one.total_gain for one in told if one.form not in left_out]
+    assert gains == pytest.approx(gains[:1] * len(gains), rel=1e-3), "of the same weights"
 
 
 @pytest.mark.parametrize("case", SAMPLE, ids=lambda case: case["what"].replace(" ", "-"))
@@ -80,5 +80,5 @@ def test_the_page_tells_where_forms_differ() -> None:
     assert "| exported_program | 2 | 1 | 1/1 | 0/1 | 1/2 | 2/2 | 0.5 |" in text
     assert "  * torchscript: unhealthy; error y" in text
     assert "  * exported_program: failed; Broken: why" in text
-    assert "* two, exported_program: by 0.5." in text
+    assert "* two, exported_program: by 0.5\n" in text
     assert "* RNN, in 1: " in text
