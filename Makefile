@@ -19,7 +19,7 @@ GUIDE := site/index.html
 EXTRA := $(if $(shell printenv GRADDX_BROKER_URL; sed -n 's/^GRADDX_BROKER_URL=//p' .env 2>/dev/null),$(BROKER))
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker migrate test lint types score accuracy repair cures bench calibration zoo docs contract answers constraints
+.PHONY: help run worker migrate test lint types score accuracy repair cures bench calibration zoo formats docs contract answers constraints
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
