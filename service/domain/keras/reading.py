@@ -13,6 +13,9 @@ from service.domain.keras.graph import INPUT, WITHIN, KerasGraph, KerasLayer, Un
 MAX_LAYERS = 10_000
 MAX_NESTING = 16
 """Models within models."""
+MAX_READ = 2 * MAX_LAYERS
+"""Entries read, one of a nested model once for every use of the model: 2 uses at each of 16 levels
+would be 65,536 models."""
 MODELS = ("Sequential", "Functional", "Model")
 
 
@@ -56,6 +59,7 @@ class _Reading:
         self.layers: list[KerasLayer] = []
         self.inputs: list[str] = []
         self._turns: dict[str, int] = {}
+        self._read = 0
 
     def model(self, place: _Place, model: Mapping[str, Any], fed: tuple[str, ...] | None) -> str:
         """Read a model that gets what `fed` names; None: it is the whole, with inputs of its own.
@@ -67,6 +71,10 @@ class _Reading:
         entries = config.get("layers") if isinstance(config, dict) else config
         if not isinstance(entries, list) or not 0 < len(entries) <= MAX_LAYERS:
             raise Untranslatable("`layers` must be a list of layers", pointer=f"{pointer}/layers")
+        self._read += len(entries)
+        if self._read > MAX_READ:
+            detail = f"its nested models have more than {MAX_READ} layers together"
+            raise Untranslatable(detail, pointer=place.pointer)
         if isinstance(config, dict):
             inside = _Place(place.prefix, f"{pointer}/layers", place.depth)
         else:

@@ -14,6 +14,7 @@ from service.domain.grammar.faults import below
 from service.domain.grammar.limits import MAX_LAYERS
 from service.domain.keras.graph import WITHIN, KerasLayer, Untranslatable
 from service.domain.keras.initializers import Fans, OwnFans, UnknownInitializer, init_call
+from service.domain.keras.penalties import penalties
 from service.domain.layers import LAYER_TYPES
 from service.domain.layers.signature import BadArgument
 from service.domain.layers.tensor import Misfit, Tensor
@@ -76,6 +77,8 @@ class Step:
         self.written = written
         self._shared = 0
         """Layers with parameters that a later use has written."""
+        for penalty in penalties(layer.config):
+            self.note(penalty)
 
     def within(self, class_name: str, config: Mapping[str, Any], *steps: str) -> Step:
         """The same place for a layer that is an argument of this one; afterwards its `flow`

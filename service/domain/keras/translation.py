@@ -9,6 +9,7 @@ from typing import Any
 
 from service.domain.architecture import resolve
 from service.domain.errors import Fault, InvalidRequest
+from service.domain.grammar.sample import MAX_SAMPLES
 from service.domain.keras import (
     activations,
     attention,
@@ -21,7 +22,6 @@ from service.domain.keras import (
 )
 from service.domain.keras.calls import MASKS
 from service.domain.keras.graph import INPUT, KerasGraph, KerasLayer, Untranslatable
-from service.domain.keras.penalties import penalties
 from service.domain.keras.reading import layers_of
 from service.domain.keras.step import Flow, Step, Written
 from service.domain.layers.tensor import Tensor
@@ -118,8 +118,9 @@ def translate(model: Mapping[str, Any]) -> Translated:
 def _translated(model: Mapping[str, Any]) -> Translated:
     graph = layers_of(model)
     keras_2 = "module" not in model
-    if not graph.inputs:
-        raise Untranslatable("the model has no InputLayer", pointer="/config/layers")
+    if not 0 < len(graph.inputs) <= MAX_SAMPLES:
+        detail = f"a model has 1 to {MAX_SAMPLES} inputs, this one has {len(graph.inputs)}"
+        raise Untranslatable(detail, pointer="/config/layers")
     written, flows = Written(), {}
     for layer in graph.layers:
         if layer.class_name == INPUT:
@@ -143,8 +144,6 @@ def _apply(layer: KerasLayer, inputs: list[Flow], written: Written, *, keras_2: 
     step = Step(layer, inputs, written, keras_2=keras_2)
     if any(layer.call.get(name) is not None for name in MASKS):
         step.note("its mask is not translated: samples of a probe are all of one length")
-    for note in penalties(layer.config):
-        step.note(note)
     try:
         translator(step)
     except _MALFORMED as error:

@@ -109,10 +109,12 @@ def test_penalties_are_told_with_the_weight_decay_that_is_the_same(
     layers = [layer("Dense", f"fc{n}", units=3, kernel_regularizer=penalty) for n in range(5)]
     (note,) = translate(sequential(*layers)).notes
     assert note.startswith("keras: layers `fc0`, `fc1`, `fc2` … (5): kernel_regularizer " + said)
-    held = layer("GRU", "r", units=3, recurrent_constraint={"class_name": "MaxNorm", "config": {}})
-    assert translate(sequential(held, shape=(4, 2))).notes == (
-        "keras: layer `r`: recurrent_constraint MaxNorm() is left out of the steps",
-    )
+    cell = {"units": 3, "recurrent_constraint": {"class_name": "MaxNorm", "config": {}}}
+    both = layer("GRU", "g", return_sequences=True, **cell)
+    for one in (layer("GRU", "r", **cell), layer("Bidirectional", "r", layer=both)):
+        assert translate(sequential(one, shape=(4, 2))).notes == (
+            "keras: layer `r`: recurrent_constraint MaxNorm() is left out of the steps",
+        )
 
 
 @pytest.mark.parametrize(
@@ -251,6 +253,22 @@ def test_nested_models_are_taken_apart() -> None:
     for depth in range(20):
         deep = sequential(deep | {"name": f"m{depth}"})
     assert "nested 16 deep" in refused(deep).detail
+
+
+def test_models_that_grow_by_nesting_are_stopped() -> None:
+    """Eight uses at each of twelve levels, of a model that does nothing."""
+    grown = functional(A, outputs=["a", 0, 0])
+    for level in range(12):
+        name = f"m{level}"
+        before = [tensor("a"), *(tensor(name, use) for use in range(7))]
+        calls = [{"args": [one]} for one in before]
+        inner = grown | {"name": name, "inbound_nodes": calls}
+        grown = functional(A, inner, outputs=[name, 7, 0])
+    begun = time.process_time()
+    assert "nested models have more than" in refused(grown).detail
+    assert time.process_time() - begun < 10
+    many = [called(layer("InputLayer", f"i{n}", batch_shape=[None, 4])) for n in range(17)]
+    assert "1 to 16 inputs" in refused(functional(*many, outputs=["i0", 0, 0])).detail
 
 
 def test_masks_that_keras_adds_are_left_out_and_noted() -> None:
