@@ -10,7 +10,9 @@ from service.domain.errors import InvalidRequest
 from service.domain.grammar.faults import below
 
 WITHIN = "-"
-"""Between the names of a nested model and of its layer; no other name has it."""
+"""In a spec between the names of a nested model and of its layer; no other name has it there."""
+SEPARATOR = "\x1f"
+"""The same before names are made plain: a Keras layer's own name may have a dash."""
 HELD = f"{WITHIN}{WITHIN}layer"
 """Behind the name of a layer: the one that it holds."""
 INPUT = "InputLayer"
@@ -45,9 +47,14 @@ class KerasLayer:
         """What later uses name this one by."""
         return f"{self.name}#{self.turn}"
 
+    @property
+    def shown(self) -> str:
+        """Its name for people."""
+        return self.name.replace(SEPARATOR, WITHIN)
+
     def refused(self, detail: str, *steps: str) -> Untranslatable:
         """An error that names the layer and points at an argument."""
-        said = f"layer `{self.name}` ({self.class_name}): {detail}"
+        said = f"layer `{self.shown}` ({self.class_name}): {detail}"
         return Untranslatable(said, pointer=below(self.pointer, *steps))
 
 

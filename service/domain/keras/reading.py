@@ -8,7 +8,7 @@ from typing import Any
 
 from service.domain.grammar.faults import below
 from service.domain.keras.calls import calls_in_order, references
-from service.domain.keras.graph import INPUT, WITHIN, KerasGraph, KerasLayer, Untranslatable
+from service.domain.keras.graph import INPUT, SEPARATOR, KerasGraph, KerasLayer, Untranslatable
 
 MAX_LAYERS = 10_000
 MAX_NESTING = 16
@@ -157,7 +157,7 @@ class _Reading:
     ) -> str:
         name, config, pointer = _entry(entry, place.pointer)
         if _is_model(entry):
-            inside = _Place(f"{place.prefix}{name}{WITHIN}", place.pointer, place.depth + 1)
+            inside = _Place(f"{place.prefix}{name}{SEPARATOR}", place.pointer, place.depth + 1)
             return self.model(inside, entry, inputs or None)
         layer = KerasLayer(
             entry["class_name"], place.prefix + name, config, inputs, pointer, call=keywords

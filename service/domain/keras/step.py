@@ -12,12 +12,14 @@ from typing import Any
 
 from service.domain.grammar.faults import below
 from service.domain.grammar.limits import MAX_LAYERS
-from service.domain.keras.graph import WITHIN, KerasLayer, Untranslatable
+from service.domain.keras.graph import SEPARATOR, WITHIN, KerasLayer, Untranslatable
 from service.domain.keras.initializers import Fans, OwnFans, UnknownInitializer, init_call
 from service.domain.keras.penalties import penalties
 from service.domain.layers import LAYER_TYPES
 from service.domain.layers.signature import BadArgument
 from service.domain.layers.tensor import Misfit, Tensor
+
+_PLAIN = {SEPARATOR: WITHIN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +42,27 @@ class Written:
     pointers: list[str] = field(default_factory=list)
     """Of each layer, the Keras layer it was made for."""
     names: set[str] = field(default_factory=lambda: {"input"})
+    uses: dict[str, int] = field(default_factory=dict)
+    """How often a name was asked for, where more than once."""
     owned: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Of each Keras layer, what its first use wrote that has parameters."""
-    said: dict[str, list[str]] = field(default_factory=dict)
-    """What could not be translated → the Keras layers that it is said of."""
+    said: dict[str, dict[str, None]] = field(default_factory=dict)
+    """What could not be translated → the Keras layers that it is said of, in order."""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """The same, a line each."""
-        return tuple(f"keras: {_listed(names)}: {text}" for text, names in self.said.items())
+        return tuple(f"keras: {_listed([*names])}: {text}" for text, names in self.said.items())
 
     def free(self, name: str) -> str:
         """A name that no layer has, made of characters that a name may have."""
-        kept = (one if one.isascii() and (one.isalnum() or one == WITHIN) else "_" for one in name)
+        kept = (one if one.isascii() and one.isalnum() else _PLAIN.get(one, "_") for one in name)
         plain = "".join(kept)[:60]
         plain = plain if plain[:1].isalpha() else f"layer_{plain}"
-        number, free = 1, plain
+        free = plain
         while free in self.names:
-            number += 1
-            free = f"{plain}_{number}"
+            self.uses[plain] = self.uses.get(plain, 1) + 1
+            free = f"{plain}_{self.uses[plain]}"
         self.names.add(free)
         return free
 
@@ -120,9 +124,7 @@ class Step:
 
     def note(self, text: str) -> None:
         """Say what could not be translated and changes little."""
-        names = self.written.said.setdefault(text, [])
-        if self.layer.name not in names:
-            names.append(self.layer.name)
+        self.written.said.setdefault(text, {})[self.layer.shown] = None
 
     @property
     def channel_dim(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from service.domain.keras import activations, kernels, normalization, shapes
-from service.domain.keras.graph import HELD
+from service.domain.keras.graph import SEPARATOR
 from service.domain.keras.step import Step
 
 _EACH_STEP: Mapping[str, Callable[[Step], None]] = {
@@ -34,6 +34,6 @@ def time_distributed(step: Step) -> None:
     if not isinstance(config, dict):
         raise step.refused("a layer has a config", "layer", "config")
     within = step.within(kind, config, "layer", "config")
-    within.layer = replace(within.layer, name=step.layer.name + HELD)
+    within.layer = replace(within.layer, name=f"{step.layer.name}{SEPARATOR * 2}layer")
     _EACH_STEP[kind](within)
     step.flow = within.flow

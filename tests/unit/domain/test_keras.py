@@ -249,6 +249,16 @@ def test_nested_models_are_taken_apart() -> None:
     ]
     chain = sequential(sequential(DENSE) | {"name": "one"}, layer("Dense", "end", units=2))
     assert [one["name"] for one in translate(chain).spec["layers"]] == ["one-fc", "end"]
+    dashed = sequential(
+        sequential(DENSE) | {"name": "one"},
+        layer("Dense", "one-fc", units=2),
+        layer("Dense", "one_fc", units=2),
+    )
+    layers = translate(dashed).spec["layers"]
+    assert [one["name"] for one in layers] == ["one-fc", "one_fc", "one_fc_2"]
+    assert not any("shares" in one for one in layers)
+    wrong = sequential(sequential(layer("Dense", "fc", units=-1)) | {"name": "one"}, DENSE)
+    assert "layer `one-fc` (Dense)" in refused(wrong).detail
     deep = sequential(DENSE)
     for depth in range(20):
         deep = sequential(deep | {"name": f"m{depth}"})
