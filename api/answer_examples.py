@@ -9,10 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from api.events import EVENT_STREAM
+from api.formats import JUNIT, MARKDOWN, SARIF
 from api.negotiation import CSV, JSON
 
 ANSWERS = Path(__file__).parent.parent / "examples" / "answers"
-SARIF, JUNIT, MARKDOWN = "application/sarif+json", "application/junit+xml", "text/markdown"
 
 _FINAL = {
     JSON: ("analysis.json", "failed.json"),
@@ -26,7 +27,7 @@ SHOWN: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "list_analyses": {"200": {JSON: ("analyses.json",)}},
     "remove_analysis": {"202": {JSON: ("cancelled.json",)}},
     "list_layers": {"200": {JSON: ("layers.json",), CSV: ("layers.csv",)}},
-    "follow_analysis": {"200": {"text/event-stream": ("events.txt",)}},
+    "follow_analysis": {"200": {EVENT_STREAM: ("events.txt",)}},
     "read_sarif": {"200": {SARIF: ("findings.sarif",)}},
     "read_junit": {"200": {JUNIT: ("junit.xml",)}},
     "compare_analyses": {"200": {JSON: ("comparison.json",)}},
