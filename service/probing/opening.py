@@ -69,8 +69,14 @@ def opened(plan: ProbePlan, sent: Sent, device: torch.device = CPU) -> Opened:
         load = partial(_from_file, sent.file, plan)
     else:
         raise InternalError("neither an architecture nor a file was given")
-    wide = load(dtype=precision.outside, device=device) if precision.is_pure else None
-    return Opened(plan, load(dtype=precision.stored, device=device), rows, wide)
+    model = load(dtype=precision.stored, device=device)
+    if not precision.is_pure:
+        return Opened(plan, model, rows, None)
+    if program is not None and sent.file is not None:
+        # What is built of a program shares its tensors, which are cast in place.
+        sent.file.seek(0)
+        load = partial(exported_program.read(sent.file).build, mode=plan.mode)
+    return Opened(plan, model, rows, load(dtype=precision.outside, device=device))
 
 
 def _from_file(

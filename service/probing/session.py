@@ -43,6 +43,7 @@ from service.probing.layering import Layer, layers_of
 from service.probing.loaders.loaded import LoadedModel
 from service.probing.loss_scaler import LossScaler, Unscaled
 from service.probing.losses import Loss
+from service.probing.notes import notes_on
 from service.probing.opening import Sent, opened
 from service.probing.optimizers import updates
 from service.probing.pace import Pace
@@ -245,7 +246,7 @@ class Session:
                 )
                 for layer in measured.layers
             ),
-            notes=self._notes(),
+            notes=tuple(notes_on(self.model, self.device.type, self.cuts, recorded=self.recorded)),
             after_steps=after_steps,
         )
 
@@ -472,21 +473,6 @@ class Session:
     def _input_statistics(self, data: Data) -> tuple[InputStatistics, ...]:
         first = self.layers[0].op if self.layers else ""
         return input_statistics(data, channels_first=first.startswith("conv"))
-
-    def _notes(self) -> tuple[str, ...]:
-        notes = [*self.model.notes, *self.precision.notes(self.device.type), *self.cuts]
-        if not self.recorded:
-            notes.append(
-                "data_dependent: the model takes another path for other data; every batch was "
-                "measured on its own path"
-            )
-        if self.model.frozen:
-            names = ", ".join(sorted(self.model.frozen)[:5])
-            notes.append(
-                f"frozen: {len(self.model.frozen)} parameters were saved with "
-                f"requires_grad=False and measured as trainable ({names} …)"
-            )
-        return tuple(notes)
 
 
 def _rest(changes: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:

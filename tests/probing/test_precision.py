@@ -53,6 +53,22 @@ def opened(model: nn.Module, precision: str, shape: tuple[int, ...], **more: Any
     return Session.open(planned(precision, shape, **more), None, saved(scripted(model)))
 
 
+def test_a_pure_exported_program_is_cast_throughout() -> None:
+    torch.manual_seed(1)
+    make, shape = NETWORKS["transformer"]
+    file = exported(make().eval(), (torch.randn(8, *shape),))
+    session = Session.open(
+        planned("pure_bfloat16", shape), None, file, model_format="exported_program"
+    )
+    nodes = session.recording.module.graph.nodes
+    types = {n.meta["dtype"] for n in nodes if "dtype" in n.meta and n.op == "call_function"}
+    assert torch.bfloat16 in types
+    # Only the answer is float32, and the statistics that a normalization hands its backward pass.
+    wide = [n for n in nodes if n.meta.get("dtype") is torch.float32 and "aten" in str(n.target)]
+    assert [str(node.target) for node in wide] == ["aten._to_copy.default"]
+    assert all(x.precision is not None for x in session.measure().layers)
+
+
 def own_answers(
     forward: Callable[[Tensor], Any], session: Session, x: Tensor
 ) -> list[Tensor | None]:
