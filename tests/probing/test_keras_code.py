@@ -237,3 +237,17 @@ def test_layers_of_nested_models_and_held_ones_are_found() -> None:
     pasted(model, in_keras(swap, architecture))
     assert inner.get_layer("fc").activation is keras.activations.relu
     assert model.get_layer("each").layer.activation is keras.activations.relu
+
+
+def test_two_towers_of_shared_layers_are_advised() -> None:
+    """A merge reads what follows the last of them: the skip can only be written into forward."""
+    left, right = L.Input((16,), name="left"), L.Input((16,), name="right")
+    hidden = [L.Dense(16, "sigmoid", name=f"fc{n}") for n in range(10)]
+    tower = keras.Sequential([L.Input((16,)), *hidden], name="tower")
+    joined = L.Concatenate()([tower(left), tower(right)])
+    model = keras.Model([left, right], L.Dense(3, name="head")(joined))
+    architecture, offered = advice(model, VANISHING)
+    assert "residual" in offered
+    assert "in forward, x = x + f(x)" in offered["residual"].code
+    for one in offered.values():
+        in_keras(one, architecture)

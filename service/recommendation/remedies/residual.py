@@ -17,6 +17,7 @@ from service.recommendation.initialization import (
     significant,
 )
 from service.recommendation.repaired import patch_of
+from service.recommendation.spec_editing import CannotSay
 from service.recommendation.spec_structure import path_of
 from service.recommendation.wording import counted
 
@@ -168,13 +169,11 @@ def _scaled(blocks: tuple[Block, ...], draws: tuple[Draw, ...]) -> list[str]:
 def _code(case: Case, blocks: tuple[Block, ...]) -> str:
     """Modules that follow one another are put into one that adds its input; where only the names
     of the weights are known, the sum has to be written into `forward`."""
-    if case.architecture is None:
+    behind = _paths(case, blocks)
+    if behind is None:
         listed = "\n".join(f"#   {', '.join(layer.name for layer in block)}" for block in blocks)
         return f"# in forward, x = x + f(x) for f each of these with what is behind it:\n{listed}"
-    nodes = {node.name: node for node in case.architecture.layers}
-    layers = case.architecture.layers
-    behind = [[path_of(layers, nodes[layer.name]) for layer in block] for block in blocks]
-    paths = ",\n    ".join(repr(tuple(chain.from_iterable(paths))) for paths in behind)
+    paths = ",\n    ".join(repr(tuple(chain.from_iterable(each))) for each in behind)
     return f"""{SKIP}
 for name, *rest in (
     {paths},
@@ -182,3 +181,18 @@ for name, *rest in (
     model.set_submodule(name, Skip(*map(model.get_submodule, (name, *rest))))
     for other in rest:
         model.set_submodule(other, nn.Identity())"""
+
+
+def _paths(case: Case, blocks: tuple[Block, ...]) -> list[list[tuple[str, ...]]] | None:
+    """The modules of each block with what follows them; None where only `forward` can say it: a
+    merge reads what follows, or a layer is used again."""
+    if case.architecture is None:
+        return None
+    layers = case.architecture.layers
+    nodes = {node.name: node for node in layers}
+    if any(layer.name not in nodes for block in blocks for layer in block):
+        return None
+    try:
+        return [[path_of(layers, nodes[layer.name]) for layer in block] for block in blocks]
+    except CannotSay:
+        return None
