@@ -51,7 +51,7 @@ from service.domain.model_source import model_source
 from service.domain.probe_plan import ProbePlan
 from service.domain.request import ModelRequest
 from service.theory.prediction import with_predictions
-from service.verification import SETTLING_STEPS
+from service.verification.bench import SETTLING_STEPS
 
 OWN_CASES = Path("tests/cases/own_cases.jsonl")
 PAGE = Path("docs/calibration.md")

@@ -56,7 +56,7 @@ from service.domain.report import Report
 from service.domain.request import ALL_KINDS, AnalysisRequest, ModelRequest
 from service.pipeline import analyse
 from service.probing.loaders.spec import build
-from service.verification import MOST_TRIALS
+from service.verification.search import MOST_TRIALS
 
 Case = Mapping[str, Any]
 PAGE, RECORDS = Path("docs/repair.md"), Path(".repair/records.jsonl")

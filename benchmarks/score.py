@@ -32,7 +32,7 @@ import torch
 from service.domain.findings import Verdict
 from service.domain.measurements import Measurements, ModelFacts, Trial
 from service.domain.model_source import ModelSource, SpecSource, model_source
-from service.domain.probe_plan import ProbePlan
+from service.domain.probe_plan import Look, ProbePlan
 from service.domain.progress import Progress
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest, ModelRequest
@@ -61,14 +61,20 @@ class InProcessSession:
         return self._session.facts()
 
     def measure(
-        self, changes: tuple[Mapping[str, Any], ...] = (), *, after_steps: int = 0
+        self,
+        changes: tuple[Mapping[str, Any], ...] = (),
+        *,
+        after_steps: int = 0,
+        look: Look | None = None,
     ) -> Measurements:
         """Probe the model as changed."""
-        return self._session.measure(changes, after_steps=after_steps)
+        return self._session.measure(changes, after_steps=after_steps, look=look)
 
-    def trial(self, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
+    def trial(
+        self, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None
+    ) -> Trial:
         """Train the model as changed."""
-        return self._session.trial(changes)
+        return self._session.trial(changes, seconds=seconds)
 
     def export(self, changes: tuple[Mapping[str, Any], ...] = ()) -> bytes:
         """The weights as changed, a safetensors file."""

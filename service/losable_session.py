@@ -14,6 +14,7 @@ from service.domain.errors import (
     ReplyTooLarge,
 )
 from service.domain.measurements import Measurements, ModelFacts, Trial
+from service.domain.probe_plan import Look
 from service.ports import ProbeSession
 
 LOST = (ProbeTimeout, ProbeOutOfMemory, ProbeCrashed, ReplyTooLarge)
@@ -43,14 +44,20 @@ class LosableSession:
         return self._session.facts
 
     def measure(
-        self, changes: tuple[Mapping[str, Any], ...] = (), *, after_steps: int = 0
+        self,
+        changes: tuple[Mapping[str, Any], ...] = (),
+        *,
+        after_steps: int = 0,
+        look: Look | None = None,
     ) -> Measurements:
         """Probe the model as changed. Raises ChangeRefused, ProbeFailure."""
-        return self._ask(lambda: self._session.measure(changes, after_steps=after_steps))
+        return self._ask(lambda: self._session.measure(changes, after_steps=after_steps, look=look))
 
-    def trial(self, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
+    def trial(
+        self, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None
+    ) -> Trial:
         """Train the model as changed. Raises ChangeRefused, ProbeFailure."""
-        return self._ask(lambda: self._session.trial(changes))
+        return self._ask(lambda: self._session.trial(changes, seconds=seconds))
 
     def export(self, changes: tuple[Mapping[str, Any], ...] = ()) -> bytes:
         """The weights as changed. Raises ChangeRefused, ProbeFailure."""

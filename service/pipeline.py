@@ -25,14 +25,10 @@ from service.prescription import Keep
 from service.recommendation.keras_source import in_keras
 from service.recommendation.recommend import recommend
 from service.theory.prediction import with_predictions
-from service.verification import (
-    NOTHING_FOUND,
-    OUT_OF_TIME,
-    SETTLING_STEPS,
-    Judge,
-    Verified,
-    verify,
-)
+from service.verification.allowance import Allowance
+from service.verification.bench import SETTLING_STEPS, Bench, Judge, Submitted
+from service.verification.notes import BEFORE_UNKNOWN, OUT_OF_TIME
+from service.verification.verify import Verified, verify
 
 
 def analyse(
@@ -75,16 +71,16 @@ def analyse(
             if request.model.kind == "keras" and architecture is not None:
                 advice = tuple(replace(one, code=in_keras(one, architecture)) for one in advice)
         with watch.stage(Stage.VERIFY, expected=len(advice)):
+            submitted = Submitted(diagnosis, measurements, trial)
+            allowance = Allowance(
+                lambda: plan.budget_seconds - watch.total() if rest.loss is None else 0.0,
+                watch.seconds[Stage.PROBE.value] / (facts.seeds * facts.batches),
+            )
             verified = verify(
-                rest,
+                Bench(rest, submitted, _judge(request), allowance),
                 advice,
-                diagnosis,
-                measurements,
-                trial,
-                _judge(request),
                 architecture=architecture,
                 may_train=facts.trial_steps > 0,
-                in_time=lambda: rest.loss is None and watch.total() < plan.budget_seconds,
                 keep=keep if request.retain == "all" else None,
             )
         peak = session.peak_memory_mb()
@@ -178,8 +174,8 @@ def _verified_notes(verified: Verified, session: LosableSession) -> tuple[str, .
     """What was tried in vain, and what could not be tried."""
     if session.loss is None:
         return verified.notes
-    # Neither the budget nor the search came to its end: the child did.
-    notes = tuple(note for note in verified.notes if note not in {NOTHING_FOUND, OUT_OF_TIME})
+    # The budget did not come to its end: the child did.
+    notes = tuple(note for note in verified.notes if note not in {OUT_OF_TIME, BEFORE_UNKNOWN})
     return (
         *notes,
         f"{session.loss.code}: {session.loss.detail}; the diagnosis was ready by then, and "

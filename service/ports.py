@@ -13,7 +13,7 @@ from service.domain.analysis import Analysis, Failure, Queue, Status
 from service.domain.api_keys import ApiKey
 from service.domain.measurements import LayerMeasurements, Measurements, ModelFacts, Trial
 from service.domain.model_source import ModelSource
-from service.domain.probe_plan import ProbePlan
+from service.domain.probe_plan import Look, ProbePlan
 from service.domain.progress import Progress
 from service.domain.report import Report
 
@@ -335,12 +335,20 @@ class ProbeSession(Protocol):
         """What loading told."""
 
     def measure(
-        self, changes: tuple[Mapping[str, Any], ...] = (), *, after_steps: int = 0
+        self,
+        changes: tuple[Mapping[str, Any], ...] = (),
+        *,
+        after_steps: int = 0,
+        look: Look | None = None,
     ) -> Measurements:
-        """Probe the model as changed. Raises ChangeRefused, ProbeFailure."""
+        """Probe the model as changed; `look`: less of it than the plan says. Raises ChangeRefused,
+        ProbeFailure."""
 
-    def trial(self, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
-        """Train the model as changed for plan.trial_steps. Raises ChangeRefused, ProbeFailure."""
+    def trial(
+        self, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None
+    ) -> Trial:
+        """Train the model as changed for plan.trial_steps. Raises ChangeRefused, also when it has
+        not ended in so many seconds, and ProbeFailure."""
 
     def export(self, changes: tuple[Mapping[str, Any], ...] = ()) -> bytes:
         """The weights as changed, a safetensors file. Raises ProbeFailure."""

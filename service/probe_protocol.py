@@ -16,7 +16,7 @@ import msgspec
 
 from service.domain.architecture import Architecture
 from service.domain.measurements import Measurements, ModelFacts, Trial
-from service.domain.probe_plan import ProbePlan
+from service.domain.probe_plan import Look, ProbePlan
 
 HEADER = struct.Struct(">I")
 UNDERWAY_BYTES = 64
@@ -48,12 +48,16 @@ class Measure(msgspec.Struct, tag="measure", frozen=True):
 
     changes: tuple[dict[str, Any], ...] = ()
     after_steps: int = 0
+    look: Look | None = None
+    """None: all that the plan says."""
 
 
 class Train(msgspec.Struct, tag="trial", frozen=True):
     """Train the model as changed."""
 
     changes: tuple[dict[str, Any], ...] = ()
+    seconds: float | None = None
+    """After which it is given up."""
 
 
 class Export(msgspec.Struct, tag="export", frozen=True):

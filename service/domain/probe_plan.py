@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,21 @@ class OptimizerPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """How much of a plan's probe is measured."""
+
+    seeds: int
+    """Of its initializations so many, the first ones, ≥ 1."""
+    batches: int
+    """Of each one's batches so many, the first ones, ≥ 1."""
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes."""
+        return self.seeds * self.batches
+
+
+@dataclass(frozen=True, slots=True)
 class ProbePlan:
     """Everything the probing room needs to know besides the model."""
 
@@ -66,3 +81,10 @@ class ProbePlan:
     """auto, cpu, cuda or cuda:N."""
     seed: int = 0
     """Root of all randomness."""
+
+    def within(self, look: Look | None) -> ProbePlan:
+        """No more of it than the look asks for; None: all."""
+        if look is None:
+            return self
+        seeds, batches = min(self.seeds, look.seeds), min(self.batches, look.batches)
+        return replace(self, seeds=seeds, batches=batches)

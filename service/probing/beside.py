@@ -16,6 +16,7 @@ from service.domain.measurements import (
     Quantiles,
     SeedProfile,
 )
+from service.domain.probe_plan import Look
 
 Changes = tuple[Mapping[str, Any], ...]
 
@@ -26,17 +27,17 @@ class Measurable(Protocol):
     def changed(self, changes: Changes) -> Measurable:
         """The model as changed."""
 
-    def measure(self) -> Measurements:
+    def measure(self, *, look: Look | None = None) -> Measurements:
         """On the same seeds and batches."""
 
 
 class Beside:
-    """The same model in float32, measured once."""
+    """The same model in float32, every look at it taken once."""
 
     def __init__(self, session: Measurable, half: torch.dtype) -> None:
         self.session = session
         self._half = half
-        self._measured: Measurements | None = None
+        self._measured: dict[Look | None, Measurements] = {}
         self._scale: float | None = None
         """What the gradients of the model need; None: no scale, or not known yet."""
 
@@ -44,13 +45,13 @@ class Beside:
         """The model as changed, in float32."""
         return Beside(self.session.changed(changes), self._half)
 
-    def compared(self, measured: Measurements) -> Measurements:
+    def compared(self, measured: Measurements, look: Look | None = None) -> Measurements:
         """What each layer lost. Derivatives are checked in float32: differences of losses of 16
         bits tell nothing."""
-        if self._measured is None:
-            self._measured = self.session.measure()
-        wide = {layer.name: layer for layer in self._measured.layers}
-        check = self._measured.model.gradient_check
+        if look not in self._measured:
+            self._measured[look] = self.session.measure(look=look)
+        wide = {layer.name: layer for layer in self._measured[look].layers}
+        check = self._measured[look].model.gradient_check
         return replace(
             measured,
             model=replace(measured.model, gradient_check=check),

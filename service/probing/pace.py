@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from service.domain.errors import ChangeRefused
+
 TELL_SECONDS = 0.2
 """Between two tellings, at least: what is over sooner needs none."""
 LEAST = 0.01
@@ -24,15 +26,21 @@ class Pace:
         self._clock = clock
         self.begin(1)
 
-    def begin(self, steps: int, *, perhaps_more: bool = False) -> None:
-        """A new ask of so many steps, or of some such number: then they are the first half."""
+    def begin(
+        self, steps: int, *, perhaps_more: bool = False, seconds: float | None = None
+    ) -> None:
+        """A new ask of so many steps, or of some such number: then they are the first half.
+        `seconds`: after which it is given up."""
         self._steps, self._perhaps_more = max(steps, 1), perhaps_more
         self._done = 0
         self._told, self._when = 0.0, self._clock()
+        self._ends = None if seconds is None else self._when + seconds
 
     def step(self) -> None:
-        """One more is done."""
+        """One more is done. Raises ChangeRefused when the ask's time is over."""
         self._done += 1
+        if self._ends is not None and self._clock() > self._ends:
+            raise ChangeRefused("its time was over before it ended")
         share = self._share()
         if share < self._told + LEAST or self._clock() - self._when < TELL_SECONDS:
             return

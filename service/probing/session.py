@@ -26,7 +26,7 @@ from service.domain.measurements import (
     ModelFacts,
     Trial,
 )
-from service.domain.probe_plan import OptimizerPlan, ProbePlan
+from service.domain.probe_plan import Look, OptimizerPlan, ProbePlan
 from service.probing import devices, export, trial
 from service.probing.batch_norm import batch_normalizations
 from service.probing.beside import Beside
@@ -187,38 +187,44 @@ class Session:
         )
 
     def measure(
-        self, changes: tuple[Mapping[str, Any], ...] = (), *, after_steps: int = 0
+        self,
+        changes: tuple[Mapping[str, Any], ...] = (),
+        *,
+        after_steps: int = 0,
+        look: Look | None = None,
     ) -> Measurements:
-        """Seeds × batches; `after_steps` optimizer steps are taken first, and taken back.
+        """Seeds × batches, or as many of them as the look asks for; `after_steps` optimizer steps
+        are taken first, and taken back.
 
         Raises ChangeRefused when the changes cannot be made."""
         edits, training = split(changes)
         if edits:
-            return self.changed(edits).measure(_rest(changes), after_steps=after_steps)
-        self.pace.begin(self.plan.seeds * (after_steps + self.plan.batches))
-        measured = self._at_scale(training.loss_scale, after_steps)
+            return self.changed(edits).measure(_rest(changes), after_steps=after_steps, look=look)
+        plan = self.plan.within(look)
+        self.pace.begin(plan.seeds * (after_steps + plan.batches))
+        measured = self._at_scale(training.loss_scale, plan, after_steps)
         if self.beside is None:
             return measured
         if not after_steps:
-            measured = self.beside.compared(measured)
+            measured = self.beside.compared(measured, look)
         if training.loss_scale == 1.0 and self.precision.scales_loss:
-            again = partial(self._at_scale, after_steps=after_steps)
+            again = partial(self._at_scale, plan=plan, after_steps=after_steps)
             return self.beside.as_trained(measured, again)
         return measured
 
-    def _at_scale(self, loss_scale: float, after_steps: int = 0) -> Measurements:
+    def _at_scale(self, loss_scale: float, plan: ProbePlan, after_steps: int = 0) -> Measurements:
         """Everything measured, the loss times so much."""
         with self._loss_scaled(loss_scale):
-            return self._measured(after_steps)
+            return self._measured(plan, after_steps)
 
-    def _measured(self, after_steps: int) -> Measurements:
+    def _measured(self, plan: ProbePlan, after_steps: int) -> Measurements:
         observed = self._watched()
         seeds, signal = [], {}
         try:
-            for index in range(self.plan.seeds):
+            for index in range(plan.seeds):
                 self._initialize(index)
                 self._settle(index, after_steps)
-                seeds.append(self._measure_seed(observed, index))
+                seeds.append(self._measure_seed(observed, index, plan.batches))
                 if index == 0:
                     signal = self._signal_shares()
         finally:
@@ -256,12 +262,15 @@ class Session:
             self._observed = Observed(self.recording, self.layers, ranges=self.ranges)
         return self._observed
 
-    def trial(self, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
-        """The short trainings. Raises ChangeRefused when the changes cannot be made."""
+    def trial(
+        self, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None
+    ) -> Trial:
+        """The short trainings. Raises ChangeRefused when the changes cannot be made, or so many
+        seconds are over before they end."""
         edits, training = split(changes)
         if edits:
-            return self.changed(edits).trial(_rest(changes))
-        self.pace.begin(self.plan.trial_steps, perhaps_more=True)
+            return self.changed(edits).trial(_rest(changes), seconds=seconds)
+        self.pace.begin(self.plan.trial_steps, perhaps_more=True, seconds=seconds)
         try:
             return trial.run(
                 self,
@@ -317,7 +326,8 @@ class Session:
                 ranges=self.ranges,
             )
             session.pretraining, session.pace = asked(changes), self.pace
-            session.reset()
+            if session.pretraining is not None:
+                session.reset()  # what it finds is kept for every ask to come
             return session
         except (ModelRaised, NotDifferentiable, Untraceable) as error:
             raise ChangeRefused(f"the model as changed does not run: {error.detail}") from error
@@ -385,6 +395,8 @@ class Session:
 
     def _settle(self, seed: int, steps: int) -> None:
         """Optimizer steps on batches that are not measured."""
+        if not steps:
+            return
         parameters = list(self.model.parameters.values())
         update = updates(parameters, self.plan.optimizer or SETTLING)
         scaler = LossScaler() if self.precision.scales_loss else Unscaled()
@@ -402,9 +414,9 @@ class Session:
                 update(gradients)
             self.pace.step()
 
-    def _measure_seed(self, observed: Observed, index: int) -> Seed:
+    def _measure_seed(self, observed: Observed, index: int, batches: int) -> Seed:
         seed = Seed(observed, self.recording)
-        for number in range(self.plan.batches):
+        for number in range(batches):
             batch = self.batch(index, number)
             if not self.recorded:
                 observed.follow(self._record_again(batch))

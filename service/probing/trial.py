@@ -192,7 +192,7 @@ def run(
     `on_step` is told of every step. `scales_loss`: with a loss scale that follows the gradients,
     for float16.
     The numbers depend on the model and plan.seed alone. Raises NotDifferentiable when no gradient
-    reaches a parameter.
+    reaches a parameter, and what `on_step` raises.
     """
     try:
         if data is not None and data.answers is not None:

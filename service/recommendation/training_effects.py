@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
@@ -12,6 +13,10 @@ from service.domain.recommendations import Effect
 
 SPIKE = 5.0
 """Times the median: a gradient norm beyond is a spike."""
+LAST = 8
+"""Steps over which a training's loss is averaged."""
+SAME_LOSS = 1.05
+"""Times as high a loss is no higher: the mean over eight batches of 64 scatters by so much."""
 SMALLER = 0.8
 """Times its size that the largest spike must come down to, where there are as many."""
 NOT_TRIED = Effect(None, {}, {}, (), ())
@@ -49,6 +54,34 @@ def figures(trial: Trial) -> dict[str, Any]:
         "spikes": sum(map(spikes, trial.runs)),
         "largest_spike": max(map(_largest, trial.runs), default=0.0),
     }
+
+
+def no_worse(before: Trial, after: Trial) -> bool:
+    """Whether each optimizer learns that did, and its loss is as low after as many steps: a run
+    ends when it has learned enough, so that its own end says nothing."""
+    earlier, later = _best(before), _best(after)
+    return earlier.keys() <= later.keys() and all(
+        later[name].learned >= run.learned and _as_low(run, later[name])
+        for name, run in earlier.items()
+    )
+
+
+def _best(trial: Trial) -> dict[str, TrialRun]:
+    """Of each optimizer the run that came farthest."""
+    return {run.optimizer: run for run in sorted(trial.runs, key=lambda run: run.progress)}
+
+
+def _as_low(before: TrialRun, after: TrialRun) -> bool:
+    steps = min(len(before.loss), len(after.loss))
+    return _loss(after, steps) <= SAME_LOSS * _loss(before, steps)
+
+
+def _loss(run: TrialRun, steps: int) -> float:
+    """Mean over the last of so many steps; infinite where one was not finite."""
+    last = run.loss[max(steps - LAST, 0) : steps]
+    if not last or None in last:
+        return math.inf
+    return math.fsum(loss for loss in last if loss is not None) / len(last)
 
 
 def half_precision(measured: Measurements) -> dict[str, Any]:

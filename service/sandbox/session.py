@@ -19,6 +19,7 @@ from service.domain.errors import (
     ReplyTooLarge,
 )
 from service.domain.measurements import Measurements, ModelFacts, Trial
+from service.domain.probe_plan import Look
 from service.probe_protocol import (
     HEADER,
     UNDERWAY_FRAMES,
@@ -78,15 +79,21 @@ class ChildSession:
         self.facts: ModelFacts = self._ask(message, Opened, attachments).facts
 
     def measure(
-        self, changes: tuple[Mapping[str, Any], ...] = (), *, after_steps: int = 0
+        self,
+        changes: tuple[Mapping[str, Any], ...] = (),
+        *,
+        after_steps: int = 0,
+        look: Look | None = None,
     ) -> Measurements:
         """Probe the model as changed. Raises ProbeFailure."""
-        ask = Measure(tuple(map(dict, changes)), after_steps)
+        ask = Measure(tuple(map(dict, changes)), after_steps, look)
         return self._ask(ask, Measured).measurements
 
-    def trial(self, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
+    def trial(
+        self, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None
+    ) -> Trial:
         """Train the model as changed. Raises ProbeFailure."""
-        return self._ask(Train(tuple(map(dict, changes))), Trained).trial
+        return self._ask(Train(tuple(map(dict, changes)), seconds), Trained).trial
 
     def export(self, changes: tuple[Mapping[str, Any], ...] = ()) -> bytes:
         """The weights as changed, a checked safetensors file. Raises ProbeFailure."""

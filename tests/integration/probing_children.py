@@ -34,9 +34,11 @@ def serve(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
 def serve_but_train_for_ever(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
     """A short training does not end."""
 
-    def trial(self: Session, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
+    def trial(
+        self: Session, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None
+    ) -> Trial:
         time.sleep(600)
-        raise AssertionError(self, changes)
+        raise AssertionError(self, changes, seconds)
 
     Session.trial = trial  # type: ignore[method-assign]
     child.serve(model_fd, channel_fd, output_fd)

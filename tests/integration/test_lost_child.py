@@ -24,7 +24,7 @@ from service.domain.errors import (
 )
 from service.domain.measurements import Measurements, ModelFacts, Trial
 from service.domain.model_source import ModelSource, SpecSource
-from service.domain.probe_plan import OptimizerPlan, ProbePlan
+from service.domain.probe_plan import Look, OptimizerPlan, ProbePlan
 from service.domain.progress import Progress
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest, ModelRequest
@@ -65,14 +65,20 @@ class Failing:
         return self.session.facts
 
     def measure(
-        self, changes: tuple[Mapping[str, Any], ...] = (), *, after_steps: int = 0
+        self,
+        changes: tuple[Mapping[str, Any], ...] = (),
+        *,
+        after_steps: int = 0,
+        look: Look | None = None,
     ) -> Measurements:
         self._count("measure")
-        return self.session.measure(changes, after_steps=after_steps)
+        return self.session.measure(changes, after_steps=after_steps, look=look)
 
-    def trial(self, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
+    def trial(
+        self, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None
+    ) -> Trial:
         self._count("trial")
-        return self.session.trial(changes)
+        return self.session.trial(changes, seconds=seconds)
 
     def export(self, changes: tuple[Mapping[str, Any], ...] = ()) -> bytes:
         raise AssertionError

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from service.domain.architecture import resolve
-from service.domain.errors import ProbeOutOfMemory
+from service.domain.errors import ChangeRefused, ProbeOutOfMemory
 from service.domain.measurements import LayerMeasurements, Measurements
-from service.domain.probe_plan import InputPlan, ProbePlan
+from service.domain.probe_plan import InputPlan, Look, ProbePlan
 from service.probing.loaders.loaded import loaded
 from service.probing.session import Session
 from tests.probing.models import (
@@ -288,6 +288,30 @@ def test_measuring_leaves_the_model_as_it_was() -> None:
     session.trial()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert session.measure() == first
+
+
+@pytest.mark.parametrize("changes", [(), ({"kind": "activation", "layers": ["0"],
+                                           "activation": "ReLU"},)])  # fmt: skip
+def test_a_look_is_the_beginning_of_the_whole_probe(changes: tuple[dict[str, Any], ...]) -> None:
+    torch.manual_seed(0)
+    model = mlp(3, 16, nn.Tanh)
+    whole = opened(model, plan_for(64, seeds=3, batches=4))
+    small = opened(model, plan_for(64, seeds=1, batches=2))
+    seen = whole.measure(changes, look=Look(1, 2))
+    assert seen == small.measure(changes)
+    assert len(seen.seeds) == 1
+    assert seen.model.grad_norm.n == 2
+    assert whole.measure(changes, look=Look(9, 9)) == whole.measure(changes)
+
+
+def test_a_short_training_is_given_up_when_its_time_is_over() -> None:
+    torch.manual_seed(0)
+    session = opened(mlp(3, 16, nn.ReLU), plan_for(64))
+    before = {name: value.clone() for name, value in session.parameters.items()}
+    with pytest.raises(ChangeRefused, match="time was over"):
+        session.trial(seconds=0.0)
+    assert all(torch.equal(value, before[name]) for name, value in session.parameters.items())
+    assert session.trial(seconds=600.0) == session.trial()
 
 
 def test_settling_steps_open_a_zero_head() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from service.domain.architecture import resolve
+from service.domain.errors import ChangeRefused
 from service.domain.probe_plan import OptimizerPlan, ProbePlan
 from service.probe_protocol import UNDERWAY_FRAMES
 from service.probing import pace
@@ -50,6 +51,16 @@ def told_of(steps: int, seconds: float, *, asked: int, perhaps_more: bool = Fals
 
 def test_every_slow_step_is_told() -> None:
     assert told_of(4, 1.0, asked=4) == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_an_ask_is_given_up_when_its_time_is_over() -> None:
+    limited = Pace(clock=Clock(1.0))
+    limited.begin(2, seconds=1.5)
+    limited.step()
+    with pytest.raises(ChangeRefused, match="time was over"):
+        limited.step()
+    limited.begin(1)
+    limited.step()
 
 
 def test_quick_steps_are_told_together() -> None:

@@ -13,7 +13,8 @@ class EffectOut(Out):
     verified: bool | None
     """null when nothing could be measured."""
     before: Json
-    """verdict, total_gain, median_gain and loss_at_start as it came."""
+    """verdict, total_gain, median_gain and loss_at_start as it came, and on how many seeds and
+    batches."""
     after: Json
     """The same once it was applied."""
     resolved: tuple[str, ...]

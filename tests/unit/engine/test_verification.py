@@ -2,76 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
-from service.domain.findings import Diagnosis, Finding, Severity, Verdict
-from service.domain.measurements import (
-    Measurements,
-    ModelFacts,
-    ModelMeasurements,
-    Quantiles,
-    Trial,
-    TrialRun,
-)
+from service.domain.findings import Diagnosis, Verdict
+from service.domain.measurements import Measurements, Trial
 from service.domain.recommendations import Recommendation
-from service.verification import MOST_LOOKS, Verified, verify
-
-Kinds = frozenset[str]
-MODEL = ModelMeasurements(
-    "cross_entropy", True, 2.3, math.log(10), Quantiles(1.0, 1.0, 1.0, 9), 1.0, None, (64, 10), None
-)
-
-
-class Session:
-    """Measures a model whose state is the kinds of change that were made."""
-
-    facts = ModelFacts("spec", 1, 1, True, "2", "cpu")
-
-    def __init__(self, cures: Sequence[Kinds], late: Kinds = frozenset()) -> None:
-        self.cures = cures
-        self.late = late
-        """Kinds with which it learns at the second rate only."""
-        self.measured: list[Kinds] = []
-        self.trained: list[Kinds] = []
-
-    def measure(
-        self, changes: tuple[Mapping[str, Any], ...] = (), *, after_steps: int = 0
-    ) -> Measurements:
-        kinds = frozenset(str(change["kind"]) for change in changes)
-        self.measured.append(kinds)
-        return Measurements(MODEL, (), (), tuple(kinds), after_steps)
-
-    def trial(self, changes: tuple[Mapping[str, Any], ...] = ()) -> Trial:
-        kinds = frozenset(str(change["kind"]) for change in changes)
-        self.trained.append(kinds)
-        learned = any(cure <= kinds for cure in self.cures)
-        run = TrialRun("sgd", 0.1, (2.3, 0.1), (1.0,), None, learned, float(learned))
-        failed = TrialRun("sgd", 0.3, (2.3, 2.3), (1.0,), None, learned=False, progress=0.0)
-        return Trial("gaussian_classes", 100, (failed, run) if kinds & self.late else (run,))
-
-    def export(self, changes: tuple[Mapping[str, Any], ...] = ()) -> bytes:
-        raise NotImplementedError
-
-    def peak_memory_mb(self) -> float | None:
-        return None
-
-
-def told(verdict: Verdict, *codes: str, **evidence: Any) -> Diagnosis:
-    findings = tuple(
-        Finding(code, Severity.ERROR, 0.9, ("fc",), code, code, evidence) for code in codes
-    )
-    return Diagnosis(verdict, 0.9, "static", "", findings)
-
-
-def advice(*kinds: str) -> list[Recommendation]:
-    change = {"branch_scale": 1.0, "parameters": []}
-    return [
-        Recommendation("", kind, ("fc",), f"the {kind}", "because.", (), change) for kind in kinds
-    ]
+from service.verification.allowance import Allowance
+from service.verification.bench import Bench, Submitted
+from service.verification.search import MOST_LOOKS
+from service.verification.verify import Verified, verify
+from tests.unit.engine.changed_models import MODEL, Kinds, Session, advice, told
 
 
 def verified(
@@ -89,7 +31,7 @@ def verified(
     session = session or Session(cures)
 
     def judge(
-        measured: Measurements, _settled: Measurements | None, trial: Trial | None
+        measured: Measurements, _settled: Measurements | None, _trial: Trial | None
     ) -> Diagnosis:
         kinds = frozenset(measured.notes)
         if any(cure <= kinds for cure in cures):
@@ -98,17 +40,9 @@ def verified(
             return told(Verdict.AT_RISK)
         return told(Verdict.UNHEALTHY, "rank_collapse") if kinds & helps else sick
 
-    return verify(
-        session,
-        offered,
-        sick,
-        Measurements(MODEL, (), ()),
-        None,
-        judge,
-        architecture=None,
-        may_train=True,
-        in_time=lambda: True,
-    )
+    submitted = Submitted(sick, Measurements(MODEL, (), ()), None)
+    bench = Bench(session, submitted, judge, Allowance(lambda: 60.0))
+    return verify(bench, offered, architecture=None, may_train=True)
 
 
 def prescribed(found: Verified) -> list[str]:
