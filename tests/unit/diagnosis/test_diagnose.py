@@ -165,17 +165,18 @@ def test_very_deep_plain_stacks_and_recurrent_layers_are_doubted(case_of: Build)
 
 
 @pytest.mark.parametrize(
-    ("belief", "verdict"),
+    ("belief", "verdict", "confidence"),
     [
-        (Belief(0.45, 0.5, 0.05), Verdict.UNHEALTHY),
-        (Belief(0.15, 0.6, 0.25), Verdict.AT_RISK),
-        (Belief(0.41, 0.1, 0.49), Verdict.HEALTHY),
-        (Belief(0.1, 0.3, 0.6), Verdict.HEALTHY),
+        (Belief(0.8, 0.15, 0.05), Verdict.UNHEALTHY, 0.8),
+        (Belief(0.25, 0.7, 0.05), Verdict.UNHEALTHY, 0.5),
+        (Belief(0.15, 0.6, 0.25), Verdict.AT_RISK, 0.6),
+        (Belief(0.41, 0.1, 0.49), Verdict.HEALTHY, 0.49),
+        (Belief(0.1, 0.3, 0.6), Verdict.HEALTHY, 0.6),
     ],
 )
-def test_verdict_of_a_belief(belief: Belief, verdict: Verdict) -> None:
+def test_verdict_of_a_belief(belief: Belief, verdict: Verdict, confidence: float) -> None:
     assert belief.verdict is verdict
-    assert belief.confidence in (belief.unhealthy, belief.at_risk, belief.healthy)
+    assert belief.confidence == confidence
 
 
 @given(
