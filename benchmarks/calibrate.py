@@ -33,7 +33,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from benchmarks.accuracy import unseen as held_out
+from benchmarks.accuracy_page import unseen as held_out
 from benchmarks.families import CRITICAL
 from benchmarks.score import BUDGET_SECONDS, CASES, EXPECTED, InProcessProber, oracle
 from service.diagnosis.calibration import Calibration, Triple, Weighing

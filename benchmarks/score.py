@@ -35,7 +35,7 @@ from service.domain.model_source import ModelSource, SpecSource, model_source
 from service.domain.probe_plan import Look, ProbePlan
 from service.domain.progress import Progress
 from service.domain.report import Report
-from service.domain.request import AnalysisRequest, ModelRequest
+from service.domain.request import ALL_KINDS, AnalysisRequest, ModelRequest
 from service.pipeline import analyse
 from service.probing.pace import Pace
 from service.probing.session import Session
@@ -130,11 +130,13 @@ class Outcome:
         return self.verdict == EXPECTED[self.label]
 
 
-def report_on(case: Mapping[str, Any], plan: ProbePlan) -> Report:
+def report_on(
+    case: Mapping[str, Any], plan: ProbePlan, allowed_changes: tuple[str, ...] = ALL_KINDS
+) -> Report:
     """Run the pipeline on one case. Raises what it raises."""
     torch.set_num_threads(1)
     model = ModelRequest("spec", spec=case["spec"])
-    request = AnalysisRequest(model, plan)
+    request = AnalysisRequest(model, plan, allowed_changes=allowed_changes)
     return analyse(request, model_source(model, "spec"), InProcessProber(), unwatched)
 
 

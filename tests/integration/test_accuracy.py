@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,20 +12,19 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.accuracy import (
+from benchmarks.accuracy import examine, family_of, spread
+from benchmarks.accuracy_page import (
     DEFAULT,
     RIVAL,
     Answer,
     Examined,
     brier,
     confusion,
-    examine,
-    family_of,
     flapping,
     page,
     ratios,
     reliability,
-    spread,
+    repeated,
     unseen,
     wrong,
 )
@@ -37,6 +37,7 @@ from service.domain.request import ModelRequest
 
 ROOT = Path(__file__).parents[2]
 OWN = ROOT / "tests" / "cases" / "own_cases.jsonl"
+PLAIN = ROOT / "tests" / "cases" / "plain_cases.jsonl"
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +72,18 @@ def test_ratios_leave_mixed_apart() -> None:
     assert (found.precision, found.recall, found.f1, found.alarms) == (0.5, 0.5, 0.5, "1/2")
     nothing = ratios([], DEFAULT)
     assert (nothing.precision, nothing.f1, nothing.alarms) == (0.0, 0.0, "0/0")
+
+
+def test_what_one_training_behind_a_label_is_worth() -> None:
+    told = [replace(case, sgd=(0.1, 0.1, 0.6), adam=(0.2, 0.1, 0.1)) for case in CASES[:1]]
+    assert "| 1.000 | 0.667 | 0.800 | 0.0/0 | 0/0 |" in repeated(told)
+    told = [replace(case, sgd=(0.95, 0.1), adam=(0.95, 0.1)) for case in CASES[3:4]]
+    assert "| 0.000 | 0.000 | 0.000 | 0.5/1 | 0/0 |" in repeated(told)
+
+
+def test_networks_that_nothing_has_seen() -> None:
+    seen = ["s11-3", "residual-3-1"]
+    assert [unseen(case) for case in (*seen, "s23-0", "residual-4-1")] == [False] * 2 + [True] * 2
 
 
 def test_calibration_by_hand() -> None:
@@ -149,6 +162,18 @@ def test_own_cases_are_what_their_seeds_draw() -> None:
         assert FAMILIES[family](Random(f"{seed}/{family}/{number}")).spec == case["spec"]
 
 
+def test_plain_cases_are_what_their_seeds_draw() -> None:
+    """As `oracle.py make` draws them, one generator for all networks of a seed."""
+    cases = [json.loads(line) for line in PLAIN.read_text(encoding="utf-8").splitlines()]
+    drawers = [oracle().mlp, oracle().cnn, oracle().rnn]
+    for seed in {case["id"].split("-")[0] for case in cases}:
+        r = Random(int(seed.removeprefix("s")))
+        for case in (case for case in cases if case["id"].startswith(f"{seed}-")):
+            assert unseen(case["id"])
+            (draw,) = r.choices(drawers, [0.65, 0.25, 0.10])
+            assert draw(r)[0] == case["spec"]
+
+
 def test_there_are_enough_own_cases_of_every_family() -> None:
     counts: Counter[str] = Counter()
     for line in OWN.read_text(encoding="utf-8").splitlines():
@@ -186,7 +211,7 @@ def test_plain_training_tells_them_apart() -> None:
 def test_the_page_of_one_case() -> None:
     line = next(line for line in OWN.read_text(encoding="utf-8").splitlines() if "biased" in line)
     told = page([examine((json.loads(line), True, True))], [OWN], "the command")
-    for part in ("Beside others", "By family", "Confidence", "flap", "still wrong"):
+    for part in ("At the edge", "By family", "Confidence", "flap", "still wrong"):
         assert part in told
     assert "Written by `the command`" in told
     assert f"| {RIVAL} | 1 |" in told
