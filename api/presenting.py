@@ -19,7 +19,6 @@ from api.schemas.responses import (
     FindingOut,
     LayerAfterOut,
     LayerOut,
-    LayersOut,
     ModelDiagnosisOut,
     ModelOut,
     PrescriptionLinksOut,
@@ -27,9 +26,8 @@ from api.schemas.responses import (
     RecommendationOut,
     SuppressedOut,
 )
-from service.domain.analysis import Analysis, Status
+from service.domain.analysis import Analysis
 from service.domain.findings import Finding
-from service.domain.measurements import LayerMeasurements
 from service.domain.recommendations import Prescription
 from service.domain.report import Report
 from service.use_cases import Page
@@ -118,14 +116,6 @@ def _prescription_out(analysis_id: str, prescription: Prescription) -> Prescript
             state_dict=f"{folder}/state_dict" if prescription.weights else None,
         ),
     )
-
-
-def layers_out(
-    analysis_id: str, status: Status, layers: tuple[LayerMeasurements, ...]
-) -> LayersOut:
-    """Every per-layer statistic."""
-    out = tuple(LayerOut.model_validate(layer) for layer in layers)
-    return LayersOut(id=analysis_id, status=status, layers=out)
 
 
 def findings_out(findings: tuple[Finding, ...]) -> tuple[FindingOut, ...]:

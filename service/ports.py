@@ -183,8 +183,11 @@ class AnalysisRepository(Protocol):
     def list(self, where: Filter, *, limit: int, cursor: str | None) -> Page:
         """Newest first, without reports. Raises InvalidRequest for a bad cursor."""
 
-    def layers(self, analysis_id: str) -> tuple[LayerMeasurements, ...]:
-        """Layer statistics in order; empty until succeeded. Raises AnalysisNotFound."""
+    def layers(
+        self, analysis_id: str, *, after: int = -1, limit: int | None = None
+    ) -> tuple[LayerMeasurements, ...]:
+        """Layer statistics in order, from the one behind index `after` on, at most `limit`; empty
+        until succeeded. Raises AnalysisNotFound."""
 
     def history(
         self, layer: str, labels: Mapping[str, str], *, limit: int, cursor: str | None

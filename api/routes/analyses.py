@@ -8,16 +8,17 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
 
 from api.dependencies import AnalysisId, DrawerDep, EngineDep, ReaderDep
 from api.error_handlers import STATUS, InvalidParameter
 from api.formats import CONTENTS, FORMS
 from api.gate import DEFAULT_WAIT, reason_to_refuse, refusal
 from api.labels import read_labels
-from api.layers_csv import layers_csv
+from api.layers import Layers
 from api.negotiation import CSV, HTML, JSON, negotiate
 from api.openapi import analysis_body, problems
-from api.presenting import analyses_out, analysis_out, layers_out
+from api.presenting import analyses_out, analysis_out
 from api.report.drawing import Drawer
 from api.routes.report import page_response
 from api.schemas.queries import HoldQuery, LayersQuery, ListQuery
@@ -56,6 +57,7 @@ IdempotencyKey = Annotated[
         "the first one made; another request with the same key is refused."
     ),
 ]
+NEXT_PAGE = {"schema": {"type": "string"}, "description": "rel=next: the next page."}
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -142,9 +144,7 @@ async def read_analysis(
     responses={
         200: {
             "model": AnalysesOut,
-            "headers": {
-                "Link": {"schema": {"type": "string"}, "description": "rel=next: the next page."}
-            },
+            "headers": {"Link": NEXT_PAGE},
         },
         **problems("invalid_request", "not_acceptable"),
     },
@@ -184,7 +184,11 @@ def remove_analysis(request: Request, analysis_id: AnalysisId, engine: EngineDep
     "/{analysis_id}/layers",
     response_model=None,
     responses={
-        200: {"model": LayersOut, "content": {CSV: {"schema": {"type": "string"}}}},
+        200: {
+            "model": LayersOut,
+            "content": {CSV: {"schema": {"type": "string"}}},
+            "headers": {"Link": NEXT_PAGE},
+        },
         **problems("invalid_request", "analysis_not_found", "not_acceptable"),
     },
 )
@@ -195,15 +199,19 @@ def list_layers(
     engine: EngineDep,
 ) -> Response:
     """Every per-layer statistic; a table with `?format=csv` or `Accept: text/csv`. Empty until it
-    succeeded."""
+    succeeded. With `limit` in pages (`next_cursor`, and `Link` with rel=next), else all of them in
+    one answer."""
     asked = {"json": JSON, "csv": CSV}.get(query.format or "")
     media_type = asked or negotiate(request, JSON, CSV)
-    layers = layers_out(analysis_id, engine.status(analysis_id), engine.layers(analysis_id))
-    body = layers_csv(layers) if media_type == CSV else layers.model_dump_json()
+    layers = Layers(engine, analysis_id, query.limit, query.cursor)
     headers = {"Vary": "Accept"}
+    if layers.next_cursor:
+        following = request.url.include_query_params(cursor=layers.next_cursor)
+        headers["Link"] = f'<{following}>; rel="next"'
     if query.format == "csv":
         headers["Content-Disposition"] = f'attachment; filename="{analysis_id}.csv"'
-    return Response(body, media_type=media_type, headers=headers)
+    body = layers.csv() if media_type == CSV else layers.json()
+    return StreamingResponse(body, media_type=media_type, headers=headers)
 
 
 async def _held(

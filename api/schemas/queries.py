@@ -51,6 +51,10 @@ class LayersQuery(Query):
     format: Literal["json", "csv"] | None = None
     """json: every statistic; csv: a table, one row per layer. Default: as `Accept` says, else
     json."""
+    limit: int | None = Field(default=None, ge=1, le=1000)
+    """Layers per page, 1 … 1000. Default: all of them, sent as they are read."""
+    cursor: str | None = Field(default=None, pattern=r"^[0-9]{1,9}$")
+    """`next_cursor` of the page before."""
 
 
 class SpecQuery(Query):

@@ -155,11 +155,14 @@ class SqlAnalyses:
         items = tuple(mapping.analysis(row, None) for row in rows[:limit])
         return Page(items, cursors.encode(items[-1].id) if len(rows) > limit else None)
 
-    def layers(self, analysis_id: str) -> tuple[LayerMeasurements, ...]:
-        """Layer statistics in order; empty until succeeded. Raises AnalysisNotFound."""
+    def layers(
+        self, analysis_id: str, *, after: int = -1, limit: int | None = None
+    ) -> tuple[LayerMeasurements, ...]:
+        """Layer statistics in order, from the one behind index `after` on, at most `limit`; empty
+        until succeeded. Raises AnalysisNotFound."""
         with self._database.read() as connection:
             self._row(connection, select(analyses.c.id), analysis_id)
-            return _layers(connection, analysis_id)
+            return _layers(connection, analysis_id, after, limit)
 
     def history(
         self, layer: str, labels: Mapping[str, str], *, limit: int, cursor: str | None
@@ -347,10 +350,13 @@ def _labelled(key: str, value: str) -> ColumnElement[bool]:
     return analyses.c.id.in_(carrying)
 
 
-def _layers(connection: Connection, analysis_id: str) -> tuple[LayerMeasurements, ...]:
+def _layers(
+    connection: Connection, analysis_id: str, after: int = -1, limit: int | None = None
+) -> tuple[LayerMeasurements, ...]:
     rows = connection.scalars(
         select(layers.c.statistics)
-        .where(layers.c.analysis_id == analysis_id)
+        .where(layers.c.analysis_id == analysis_id, layers.c.index > after)
         .order_by(layers.c.index)
+        .limit(limit)
     )
     return tuple(map(mapping.layer, rows))

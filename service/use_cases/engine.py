@@ -65,8 +65,11 @@ class Engine(Protocol):
     def list(self, where: Filter, *, limit: int, cursor: str | None) -> Page:
         """Newest first."""
 
-    def layers(self, analysis_id: str) -> tuple[LayerMeasurements, ...]:
-        """Every per-layer statistic. Raises AnalysisNotFound."""
+    def layers(
+        self, analysis_id: str, *, after: int = -1, limit: int | None = None
+    ) -> tuple[LayerMeasurements, ...]:
+        """Every per-layer statistic of the layers behind index `after`, at most `limit` of them.
+        Raises AnalysisNotFound."""
 
     def compare(self, before: str, after: str) -> Comparison:
         """What changed from one analysis to another. Raises AnalysisNotFound,

@@ -212,9 +212,12 @@ class UseCases:
         """Newest first. Raises InvalidRequest for a bad cursor."""
         return self._analyses.list(where, limit=limit, cursor=cursor)
 
-    def layers(self, analysis_id: str) -> tuple[LayerMeasurements, ...]:
-        """Every per-layer statistic. Raises AnalysisNotFound."""
-        return self._analyses.layers(analysis_id)
+    def layers(
+        self, analysis_id: str, *, after: int = -1, limit: int | None = None
+    ) -> tuple[LayerMeasurements, ...]:
+        """Every per-layer statistic of the layers behind index `after`, at most `limit` of them.
+        Raises AnalysisNotFound."""
+        return self._analyses.layers(analysis_id, after=after, limit=limit)
 
     def compare(self, before: str, after: str) -> Comparison:
         """What changed from one analysis to another. Raises AnalysisNotFound,

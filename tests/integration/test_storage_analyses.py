@@ -107,6 +107,19 @@ def test_nonfinite_numbers_come_back_as_none(analyses: SqlAnalyses, clock: HeldC
     assert analyses.layers(added.id)[0].gradient.gain is None
 
 
+def test_layers_come_in_pages(analyses: SqlAnalyses, clock: HeldClock) -> None:
+    added = _add(analyses, clock)
+    names = tuple(f"fc{n}" for n in range(5))
+    assert analyses.succeed(_claim(analyses), report(layers=names))
+    pages = [analyses.layers(added.id, after=after, limit=2) for after in (-1, 1, 3, 4)]
+    assert [tuple(one.name for one in page) for page in pages] == [
+        names[:2],
+        names[2:4],
+        names[4:],
+        (),
+    ]
+
+
 def test_layers_may_have_any_name(
     analyses: SqlAnalyses, clock: HeldClock, database: Database
 ) -> None:

@@ -168,5 +168,7 @@ class LayersOut(Out):
     """Of the analysis."""
     status: str
     """Layers are there once it succeeded."""
+    next_cursor: str | None = None
+    """For the next page; null on the last one, and when no `limit` was given."""
     layers: tuple[LayerOut, ...]
     """In the order in which the model computes them; empty until the analysis succeeded."""

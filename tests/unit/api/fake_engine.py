@@ -196,9 +196,12 @@ class FakeEngine:
         items = tuple(self.analyses[i] for i in rest[:limit])
         return Page(items, rest[limit - 1] if len(rest) > limit else None)
 
-    def layers(self, analysis_id: str) -> tuple[LayerMeasurements, ...]:
+    def layers(
+        self, analysis_id: str, *, after: int = -1, limit: int | None = None
+    ) -> tuple[LayerMeasurements, ...]:
         found = self.get(analysis_id).report
-        return found.layers if found else ()
+        rest = [layer for layer in found.layers if layer.index > after] if found else []
+        return tuple(rest[:limit])
 
     def compare(self, before: str, after: str) -> Comparison:
         both = self.get(before), self.get(after)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from fastapi.testclient import TestClient
 
 from tests.unit.api.bodies import body
-from tests.unit.api.fake_engine import FakeEngine, fail, fall_ill
+from tests.unit.api.fake_engine import LAYER, FakeEngine, fail, fall_ill, report, succeed
 
 TOP = {
     "id", "status", "created_at", "started_at", "finished_at", "labels", "engine", "model", "error",
@@ -181,6 +183,58 @@ def test_layers_before_the_end_are_empty(client: TestClient, engine: FakeEngine)
     assert client.get(f"{address}/layers").json()["layers"] == []
     table = client.get(f"{address}/layers", headers={"accept": "text/csv"})
     assert table.text.splitlines() == ["index,name"]
+
+
+DEEP = tuple(replace(LAYER, index=index, name=f"fc{index}") for index in range(7))
+
+
+@pytest.fixture
+def deep(client: TestClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address of the layers of a network of seven, read three at a time."""
+    monkeypatch.setattr("api.layers.AT_ONCE", 3)
+    engine.outcome = lambda one: replace(succeed(one), report=replace(report(), layers=DEEP))
+    return f"{finished(client)}/layers"
+
+
+def test_layers_are_sent_as_they_are_read(client: TestClient, deep: str) -> None:
+    got = client.get(deep)
+    assert list(got.json()) == ["id", "status", "next_cursor", "layers"]
+    assert [layer["name"] for layer in got.json()["layers"]] == [one.name for one in DEEP]
+    assert got.json()["next_cursor"] is None
+    table = csv.DictReader(io.StringIO(client.get(f"{deep}?format=csv").text))
+    assert [row["name"] for row in table] == [one.name for one in DEEP]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 6, 7, 1000])
+def test_layers_in_pages_are_all_layers_once(client: TestClient, deep: str, limit: int) -> None:
+    names, address, pages = [], f"{deep}?limit={limit}", 0
+    while address:
+        answer = client.get(address)
+        page = answer.json()
+        assert len(page["layers"]) <= limit
+        names += [layer["name"] for layer in page["layers"]]
+        assert ("link" in answer.headers) is (page["next_cursor"] is not None)
+        address, pages = answer.links.get("next", {}).get("url", ""), pages + 1
+    assert names == [one.name for one in DEEP]
+    assert pages == -(-len(DEEP) // limit)
+
+
+def test_a_page_of_layers_as_a_table(client: TestClient, deep: str) -> None:
+    answer = client.get(f"{deep}?format=csv&limit=2&cursor=3")
+    assert [row["name"] for row in csv.DictReader(io.StringIO(answer.text))] == ["fc4", "fc5"]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "cursor=x", "cursor=-1"])
+def test_pages_of_layers_that_there_are_not(client: TestClient, deep: str, query: str) -> None:
+    answer = client.get(f"{deep}?{query}")
+    assert answer.status_code == 422
+    assert query.split("=", maxsplit=1)[0] in answer.text
+
+
+def test_layers_of_nothing(client: TestClient) -> None:
+    for limit in ("", "?limit=5"):
+        answer = client.get(f"/v1/analyses/{UUID(int=0)}/layers{limit}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "analysis_not_found")
 
 
 @pytest.mark.parametrize(
