@@ -211,3 +211,30 @@ def test_the_verdict_is_for_the_optimizer_that_was_named(
 ) -> None:
     report = spec_report(prober, mlp_spec(3, 64, "ReLU"), optimizer=optimizer)
     assert report.diagnosis.verdict in verdicts, report.diagnosis.summary
+
+
+@pytest.mark.parametrize("trial_steps", [0, 100])
+@pytest.mark.parametrize(
+    ("activation", "zero", "verdict"),
+    [
+        # By really training them on the digits: one layer of zeros moves at the first step where
+        # the activation is not flat at zero; two in a row see no gradient, and stay symmetric.
+        ("Tanh", {1}, "healthy"),
+        ("Tanh", {2}, "healthy"),
+        ("Tanh", {2, 3}, "unhealthy"),
+        ("GELU", {1}, "healthy"),
+        ("GELU", {2}, "healthy"),
+        ("GELU", {2, 3}, "unhealthy"),
+        ("ReLU", {1}, "unhealthy"),
+        ("ReLU", {2}, "unhealthy"),
+    ],
+)
+def test_layers_of_zeros(
+    prober: ZygoteProber, activation: str, zero: set[int], verdict: str, trial_steps: int
+) -> None:
+    he = {"name": "kaiming_normal_", "args": {"nonlinearity": "relu"}}
+    spec = mlp_spec(4, 64, activation, he)
+    for layer in spec["layers"]:
+        if layer.get("name") in {f"fc{number}" for number in zero}:
+            layer["init"] = {**layer["init"], "weight": {"name": "zeros_"}}
+    assert spec_report(prober, spec, trial_steps=trial_steps).diagnosis.verdict == verdict

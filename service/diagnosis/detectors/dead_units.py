@@ -25,7 +25,8 @@ class DeadUnits:
     Few samples leave some units untouched by chance; narrow, deep ReLU stacks have some dead units
     and train. Layers that output zero because their weights start at zero are judged after two
     optimizer steps. A layer of only dead units with a way round it, as a zero-initialised residual
-    branch, is told as information.
+    branch, is told as information; so is one whose weights receive a gradient all the same, since
+    its activation is not flat at zero (tanh, GELU): the first step moves it.
 
     ### References
     Lu et al. 2020, Dying ReLU and Initialization (arXiv 1903.06733).
@@ -43,7 +44,8 @@ class DeadUnits:
         limits = thresholds.DEAD_UNITS
         cuts = _cuts(worst, case)
         silent = share >= thresholds.ALL_DEAD
-        warning = 0.0 if silent and not cuts else limits.at_risk(share)
+        harmless = silent and (not cuts or _moves(worst))
+        warning = 0.0 if harmless else limits.at_risk(share)
         error = warning if silent else 0.0
         concerned = [x for x, s in shares if s >= thresholds.DEAD_UNITS_WORTH_TELLING]
         found = finding(
@@ -74,3 +76,8 @@ def _cuts(layer: LayerMeasurements, case: Case) -> bool:
     """True when nothing goes round the dead layer: no gradient arrives before it."""
     before = [x for x in case.flow.layers if x.depth < layer.depth]
     return all(not x.gradient.norm for x in before)
+
+
+def _moves(layer: LayerMeasurements) -> bool:
+    """True when a gradient reaches its weights; biases alone would move all units alike."""
+    return any(x.grad_norm for x in layer.parameters if len(x.shape) > 1)
