@@ -20,7 +20,7 @@ PROBE_SHARE = 0.4
 """Share of budget_seconds that the statistics may take; the rest is for the short training."""
 WATCHING = 1.5
 """Measured probe over bare forward and backward pass, rounded up."""
-TRIAL_RUNS = 4
+TRIAL_RUNS = 3
 """Runs of a short training that does not learn, each trial_steps long (it usually gives up
 earlier)."""
 FEWEST_STEPS = 40
@@ -34,11 +34,34 @@ and two moments of Adam."""
 MIB = 1024 * 1024
 
 
-MICRO_BATCHES = (2, 16)
-"""Samples of the measured passes: the second only where the first may mislead, since a deep, narrow
-model takes its time whatever the batch size."""
-ARITHMETIC_SECONDS = 0.5
-"""A micro-batch that takes longer is bound by arithmetic, and its time is proportional."""
+SIZES = (2, 8, 32)
+"""Samples of the measured passes: two at first, for batch statistics; more only where fewer would
+cut something, since a deep, narrow model takes its time whatever the batch size, and wide layers
+read all their weights for two samples as for thirty."""
+RUNS = 3
+"""Runs of a short training that does not learn, each trial_steps long (it usually gives up
+earlier)."""
+FEWEST_STEPS = 40
+"""Steps under which a run tells nothing: a model at chance is given up after so many."""
+HELD = 3.0
+"""Bytes held at the height of a pass over the bytes of all operations' outputs: the outputs,
+their gradients, and the workspace of reductions and convolutions."""
+COPIES = 5.0
+"""Times the parameters are in memory while they are trained: themselves, their start, gradients,
+and two moments of Adam."""
+MIB = 1024 * 1024
+
+
+SMALLEST = 2
+"""Samples of the first measured passes: two, for batch statistics."""
+LARGER = (16, 8, 4)
+"""Samples of the second ones, the first of these that fits: taken only where the first would cut
+something, since a deep, narrow model takes its time whatever the batch size, and wide layers read
+all their weights for two samples as for sixteen."""
+RUNS = 3
+"""Measured passes of one size, at most."""
+PILOT_SHARE = 0.1
+"""Share of budget_seconds in which measured passes are begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +101,12 @@ class Fitted:
     """Samples that are estimated to fit the memory, ≥ 1; None without a bound."""
 
 
-def may_mislead(plan: ProbePlan, samples: int, seconds: float) -> bool:
-    """True when a micro-batch, taken as proportional, would make probe or training too long, and
-    need not be proportional."""
-    if seconds > ARITHMETIC_SECONDS:
-        return False
+def affords(plan: ProbePlan, fixed_seconds: float, sample_seconds: float) -> bool:
+    """True when nothing of the plan would be cut for want of time at such a cost."""
+    micro = MicroBatch(fixed_seconds, sample_seconds, 0.0, 0)
     size = _Size(plan.batches, plan.seeds, plan.batch_size or AUTO_BATCH)
-    proportional = MicroBatch(0.0, seconds / samples, 0.0, 0)
-    steps = _trial_steps(plan, proportional, size.batch_size)
-    return steps < plan.trial_steps or not size.fits(proportional, plan)
+    steps = _trial_steps(plan, micro, size.batch_size)
+    return steps == plan.trial_steps and size.fits(micro, plan)
 
 
 def fit(plan: ProbePlan, micro: MicroBatch, memory_mb: int | None) -> Fitted:
@@ -121,7 +141,7 @@ def fit(plan: ProbePlan, micro: MicroBatch, memory_mb: int | None) -> Fitted:
             f"{micro.pass_seconds(wanted):.2g} s and budget_seconds is {plan.budget_seconds:g}"
         )
     fitted = replace(plan, batches=size.batches, seeds=size.seeds, trial_steps=steps)
-    fits = None if memory_mb is None else _fitting(micro, memory_mb)
+    fits = None if memory_mb is None else fitting(micro, memory_mb)
     return Fitted(fitted, size.batch_size, tuple(notes), fits)
 
 
@@ -171,23 +191,23 @@ def _largest_batch(plan: ProbePlan, micro: MicroBatch, memory_mb: int | None) ->
     """The largest power of two that fits the memory, at most AUTO_BATCH."""
     if memory_mb is None:
         return AUTO_BATCH
-    fitting = _fitting(micro, memory_mb)
+    holds = fitting(micro, memory_mb)
     smallest = plan.batch_size or 1
-    if fitting < smallest:
+    if holds < smallest:
         needed = (COPIES * micro.parameter_bytes + smallest * _held(micro)) / MIB
         smaller = (
-            f"batch_size {fitting} would fit"
-            if fitting
+            f"batch_size {holds} would fit"
+            if holds
             else "shorter inputs or a smaller model need less"
         )
         raise ProbeOutOfMemory(
             f"a probe of batch_size {smallest} needs about {needed:,.0f} MiB and "
             f"{memory_mb:,} MiB are allowed; {smaller}"
         )
-    return min(AUTO_BATCH, 1 << (fitting.bit_length() - 1))
+    return min(AUTO_BATCH, 1 << (holds.bit_length() - 1))
 
 
-def _fitting(micro: MicroBatch, memory_mb: int) -> int:
+def fitting(micro: MicroBatch, memory_mb: int) -> int:
     """Samples of one pass that the memory holds; 0 when not even one."""
     free = memory_mb * MIB - COPIES * micro.parameter_bytes
     return max(int(free / _held(micro)), 0)

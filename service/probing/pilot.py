@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from service.domain.errors import ModelRaised
 from service.domain.probe_plan import ProbePlan
 from service.probing.budget import (
-    ARITHMETIC_SECONDS,
     AUTO_BATCH,
-    MICRO_BATCHES,
+    PILOT_SHARE,
+    RUNS,
+    SIZES,
     MicroBatch,
-    may_mislead,
+    affords,
+    fitting,
 )
 from service.probing.devices import finished
 from service.probing.feed import PILOT, Feed
@@ -22,20 +25,74 @@ from service.probing.probe import gradients_of
 from service.probing.trace import Recording, preserved
 
 
-def micro_batch(model: LoadedModel, feed: Feed) -> tuple[ProbePlan, MicroBatch]:
+def micro_batch(
+    model: LoadedModel,
+    feed: Feed,
+    memory_mb: int | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[ProbePlan, MicroBatch]:
     """The plan, its batch size fixed where the model works with one only, and what a few samples
-    cost. Raises ModelRaised when the model takes none of the batch sizes tried."""
-    small, larger = MICRO_BATCHES
-    plan, small, recording = _smallest(model, feed, small)
-    seconds = _time_pass(model, feed, recording, small)
+    cost; none are tried that would not fit the memory (MiB; None: no bound). Raises ModelRaised
+    when the model takes none of the batch sizes tried."""
+    plan, small, recording = _smallest(model, feed, SIZES[0])
+    recordings = {small: recording}
+
+    def run(samples: int) -> None:
+        if samples not in recordings:
+            recordings.clear()
+            recordings[samples] = model.record(feed.inputs(samples, *PILOT))
+        _pass(model, feed, recordings[samples], samples)
+
     outputs = sum(node.meta.get("bytes", 0) for node in recording.module.graph.nodes)
     parameters = sum(value.numel() * value.element_size() for value in model.parameters.values())
-    fixed, slope = 0.0, seconds / small
-    if small < larger and may_mislead(plan, small, seconds):
-        again = _time_pass(model, feed, model.record(feed.inputs(larger, *PILOT)), larger)
-        slope = min(slope, max(again - seconds, 0.0) / (larger - small))
-        fixed = max(again - slope * larger, 0.0)
-    return plan, MicroBatch(fixed, slope, outputs / small, parameters)
+    held = MicroBatch(0.0, 0.0, outputs / small, parameters)
+    most = plan.batch_size or AUTO_BATCH
+    if memory_mb is not None:
+        most = min(most, fitting(held, memory_mb))
+    larger = [size for size in SIZES[1:] if small == SIZES[0] and size <= most]
+    fixed, slope = timed(plan, run, (small, *larger), clock)
+    return plan, replace(held, fixed_seconds=fixed, sample_seconds=slope)
+
+
+def timed(
+    plan: ProbePlan, run: Callable[[int], None], sizes: Sequence[int], clock: Callable[[], float]
+) -> tuple[float, float]:
+    """Seconds of a pass whatever its size, and per sample, on what the machine gives now: the
+    budget is wall time, so a pass that waits for the processor takes as long as it waits.
+
+    The first pass is cold, and any may be held up by others, so the fastest of a few counts. What
+    one size tells is the most that a pass can take, a time that is proportional: before that cuts
+    anything a larger size is tried. It ends early when nothing would be cut by what is known, or
+    the pilot's own share of the budget does not cover more. `run`: a forward and backward pass of
+    so many samples; `sizes`: growing."""
+    ends = clock() + plan.budget_seconds * PILOT_SHARE
+    first: tuple[int, float] | None = None
+    fixed, slope, most = 0.0, 0.0, math.inf
+    for samples in sizes:
+        if first is not None and clock() + (fixed + slope * samples) > ends:
+            break
+        shortest = math.inf
+        for _ in range(RUNS):
+            began = clock()
+            run(samples)
+            shortest = min(shortest, clock() - began, most * samples)
+            fixed, slope = _line(first, samples, shortest)
+            if affords(plan, fixed, slope):
+                return fixed, slope
+            # The first size may be cold by far: one more, if there is any time.
+            if clock() + (0.0 if first is None else shortest) >= ends:
+                break
+        first, most = first or (samples, shortest), shortest / samples
+    return fixed, slope
+
+
+def _line(first: tuple[int, float] | None, samples: int, seconds: float) -> tuple[float, float]:
+    """Through what the first size took and this; proportional at most, the same for all sizes at
+    least."""
+    slope = seconds / samples
+    if first is not None:
+        slope = min(slope, max(seconds - first[1], 0.0) / (samples - first[0]))
+    return seconds - slope * samples, slope
 
 
 def _smallest(model: LoadedModel, feed: Feed, samples: int) -> tuple[ProbePlan, int, Recording]:
@@ -54,17 +111,9 @@ def _smallest(model: LoadedModel, feed: Feed, samples: int) -> tuple[ProbePlan, 
         raise refused
 
 
-def _time_pass(model: LoadedModel, feed: Feed, recording: Recording, samples: int) -> float:
-    """Seconds of a forward and backward pass: the shortest of a few, since the first is cold and
-    others may share the processor; of one, when that is long."""
-    shortest = math.inf
-    for _ in range(3):
-        began = time.perf_counter()
-        with preserved(model.buffers):
-            output = recording.module(*feed.inputs(samples, *PILOT))
-            gradients_of(output.square().mean(), list(model.parameters.values()))
-        finished(feed.device)
-        shortest = min(shortest, time.perf_counter() - began)
-        if shortest > ARITHMETIC_SECONDS:
-            break
-    return shortest
+def _pass(model: LoadedModel, feed: Feed, recording: Recording, samples: int) -> None:
+    """Forward and backward, and over when this returns."""
+    with preserved(model.buffers):
+        output = recording.module(*feed.inputs(samples, *PILOT))
+        gradients_of(output.square().mean(), list(model.parameters.values()))
+    finished(feed.device)

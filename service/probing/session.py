@@ -102,7 +102,7 @@ class Session:
         self.feed = Feed(plan, self.dtype, data, device)
         alone = self.precision.half is None or beside is not None
         wide = None if alone else wide or model
-        fitted = fitted or fit(*self._tried(wide), memory_mb)
+        fitted = fitted or fit(*self._tried(wide, memory_mb), memory_mb)
         self.plan, self.batch_size, self.cuts = fitted.plan, fitted.batch_size, fitted.notes
         self.fits = fitted.largest
         """Samples estimated to fit the memory; None without a bound."""
@@ -124,16 +124,19 @@ class Session:
         self._pretrained: dict[int, dict[str, Tensor]] = {}
         self.beside = beside if wide is None else self._in_float32(wide, fitted)
 
-    def _tried(self, wide: LoadedModel | None) -> tuple[ProbePlan, MicroBatch]:
+    def _tried(
+        self, wide: LoadedModel | None, memory_mb: int | None
+    ) -> tuple[ProbePlan, MicroBatch]:
         """A few samples, in float32 beside 16 bits too. Raises ModelRaised."""
         if wide is None:
-            return micro_batch(self.model, self.feed)
+            return micro_batch(self.model, self.feed, memory_mb)
         try:
-            plan, own = micro_batch(self.model, self.feed)
+            plan, own = micro_batch(self.model, self.feed, memory_mb)
         except RuntimeError as error:
             raise ModelRaised(f"in {self.precision.name}: {first_lines(error)}") from error
         wide = replace(wide, precision=FLOAT32)
-        return plan, own.and_beside(micro_batch(wide, replace(self.feed, plan=plan))[1])
+        feed = replace(self.feed, plan=plan)
+        return plan, own.and_beside(micro_batch(wide, feed, memory_mb)[1])
 
     def _in_float32(self, wide: LoadedModel, fitted: Fitted) -> Beside:
         """The same model on the same batches, to compare with."""

@@ -17,8 +17,8 @@ from service.probing.budget import (
     TRIAL_RUNS,
     WATCHING,
     MicroBatch,
+    affords,
     fit,
-    may_mislead,
 )
 
 
@@ -98,7 +98,12 @@ def test_what_cannot_fit_is_refused_with_the_estimate() -> None:
         fit(ProbePlan(batch_size=64), needs, 1000)
 
 
-def test_only_short_passes_may_mislead() -> None:
-    assert may_mislead(ProbePlan(), 2, 0.4)
-    assert not may_mislead(ProbePlan(), 2, 0.001)
-    assert not may_mislead(ProbePlan(), 2, 5.0)
+@given(
+    st.floats(1e-6, 1e3), st.floats(0, 10), st.integers(1, 8), st.integers(1, 5),
+    st.one_of(st.none(), st.integers(1, 64)), st.floats(0.1, 600),
+)  # fmt: skip
+def test_what_the_plan_affords_is_not_cut_and_the_other_way_round(
+    sample: float, fixed: float, batches: int, seeds: int, batch_size: int | None, budget: float
+) -> None:
+    plan = ProbePlan(batches=batches, seeds=seeds, batch_size=batch_size, budget_seconds=budget)
+    assert affords(plan, fixed, sample) is not bool(fit(plan, micro(sample, fixed), None).notes)
