@@ -42,7 +42,9 @@ EDGE = (
 )
 UNSEEN = (
     f"Networks at the edge from seed {UNSEEN_FROM} on and those that people draw of seed "
-    f"{PLAIN_UNSEEN_FROM}: no threshold and no weight has seen them."
+    f"{PLAIN_UNSEEN_FROM}: no threshold and no weight was set with them at hand. One of them, "
+    "`headed-5-5`, was a false alarm at first (a layer that starts at zero, called dead), and a "
+    "detector was mended for it."
 )
 
 
