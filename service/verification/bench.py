@@ -120,14 +120,16 @@ class Bench:
     def _judged(
         self, changes: tuple[dict[str, Any], ...], look: Look, trial: Trial | None
     ) -> Judged:
-        measurements, settled = self._measured(changes, look), None
+        measurements, settled = self.measured(changes, look), None
         if wants_settling(self.judge(measurements, None, None)):
-            settled = self._measured(changes, look, SETTLING_STEPS)
+            settled = self.measured(changes, look, SETTLING_STEPS)
         return Judged(measurements, settled, self.judge(measurements, settled, trial), look)
 
-    def _measured(
+    def measured(
         self, changes: tuple[dict[str, Any], ...], look: Look, after_steps: int = 0
     ) -> Measurements:
+        """The numbers alone. Whatever is asked in full is asked in the same words, so that the
+        child knows again what it has measured. Raises ChangeRefused."""
         with self.allowance.spent_on(look.passes):
             return self.session.measure(
                 changes, after_steps=after_steps, look=None if look == self.full else look

@@ -48,10 +48,10 @@ class Course:
         return self.bench.session.trial(change, seconds=self.bench.allowance.left())
 
     def _scaled(self, recommendation: Recommendation, change: Change) -> Effect | None:
-        before = self._before()
-        if not self.bench.allowance.covers(GLANCE.passes):
+        before, look = self._before(), self.bench.look
+        if not self.bench.allowance.covers(look.passes):
             return None
-        later = self.bench.session.measure(change, look=self.bench.look)
+        later = self.bench.measured(change, look)
         return training_effects.scaled(before, later, recommendation.resolves)
 
     def _before(self) -> Measurements:

@@ -107,6 +107,27 @@ def test_a_model_that_shows_less_at_a_glance_is_always_looked_at_in_full() -> No
     assert [full for _, full in asked(session)] == [False, True, True, True]
 
 
+@pytest.mark.parametrize("glance", [True, False])
+def test_a_loss_scale_is_measured_as_the_submitted_model_was(*, glance: bool) -> None:
+    session = probe()
+
+    def says(_kinds: Kinds, brief: bool) -> Diagnosis:
+        return told(Verdict.HEALTHY) if brief and not glance else SICK
+
+    verified(session, rules(says), offered=advice("loss_scaling"))
+    # A look at everything is asked for as the probe asked: a child knows again what it measured.
+    assert session.looks == [GLANCE, GLANCE if glance else None]
+
+
+def test_a_loss_scale_is_not_measured_without_time() -> None:
+    session = probe()
+    # A glance takes 2 s, the whole probe 12.
+    brief = rules(lambda _, glance: told(Verdict.HEALTHY) if glance else SICK)
+    short = Allowance(lambda: 10.0, 1.0)
+    verified(session, brief, offered=advice("loss_scaling"), allowance=short)
+    assert session.looks == [GLANCE]
+
+
 def test_a_small_probe_is_not_made_smaller() -> None:
     session = Session([NORMALIZED], seeds=2, batches=1)
     verified(session, rules(normalizing))
