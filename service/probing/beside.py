@@ -16,7 +16,7 @@ from service.domain.measurements import (
     Quantiles,
     SeedProfile,
 )
-from service.domain.probe_plan import Look
+from service.domain.probe_plan import Look, ProbePlan
 
 Changes = tuple[Mapping[str, Any], ...]
 
@@ -27,8 +27,8 @@ class Measurable(Protocol):
     def changed(self, changes: Changes) -> Measurable:
         """The model as changed."""
 
-    def measure(self, *, look: Look | None = None) -> Measurements:
-        """On the same seeds and batches."""
+    def measure_beside(self, look: Look | None) -> Measurements:
+        """On the same seeds and batches, as a part of what the other session is asked."""
 
 
 class Beside:
@@ -45,11 +45,15 @@ class Beside:
         """The model as changed, in float32."""
         return Beside(self.session.changed(changes), self._half)
 
+    def passes(self, plan: ProbePlan, look: Look | None) -> int:
+        """What `compared` will take of a plan that is within this look."""
+        return 0 if look in self._measured else plan.seeds * plan.batches
+
     def compared(self, measured: Measurements, look: Look | None = None) -> Measurements:
         """What each layer lost. Derivatives are checked in float32: differences of losses of 16
         bits tell nothing."""
         if look not in self._measured:
-            self._measured[look] = self.session.measure(look=look)
+            self._measured[look] = self.session.measure_beside(look)
         wide = {layer.name: layer for layer in self._measured[look].layers}
         check = self._measured[look].model.gradient_check
         return replace(

@@ -81,8 +81,8 @@ def serve(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
                 if isinstance(ask, protocol.Open):
                     weights = _exactly(channel, ask.weights_bytes)
                     data = _exactly(channel, ask.data_bytes)
-                    session = _open(ask, model_fd, weights, data)
-                    session.pace = Pace(lambda share: _send(channel, protocol.Underway(share)))
+                    pace = Pace(lambda share: _send(channel, protocol.Underway(share)))
+                    session = _open(ask, model_fd, weights, data, pace)
                     reply: protocol.Reply = protocol.Opened(session.facts(), _peak_mb(session))
                 else:
                     reply = _do(session, ask, output_fd)
@@ -173,7 +173,11 @@ def _whole_job(session: Session) -> None:
 
 
 def _open(
-    ask: protocol.Open, model_fd: int | None, weights: bytes | None, data: bytes | None
+    ask: protocol.Open,
+    model_fd: int | None,
+    weights: bytes | None,
+    data: bytes | None,
+    pace: Pace,
 ) -> Session:
     torch.set_num_threads(max(1, ask.threads))
     device = devices.opened(ask.device, ask.memory_fraction)
@@ -189,6 +193,7 @@ def _open(
         weights=weights or None,
         data=data or None,
         device=device,
+        pace=pace,
     )
 
 

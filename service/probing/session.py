@@ -85,20 +85,21 @@ class Session:
         wide: LoadedModel | None = None,
         beside: Beside | None = None,
         ranges: bool = False,
+        pace: Pace | None = None,
     ) -> None:
         """Record and time a micro-batch, fit the plan to budget and memory (MiB; None: no
         bound) unless it is `fitted`, record the model at the batch size that came out. Batches
         are rows of `data`, or drawn as the plan says. `wide`: the model with parameters in
         float32, where the plan's precision stores them in 16 bits; `beside`: it is open already.
-        `ranges`: measure, too, what tells whether gradients fit into 16 bits."""
+        `ranges`: measure, too, what tells whether gradients fit into 16 bits. `pace`: told of
+        every batch and every step of the short training."""
         self.precision = PRECISIONS[plan.precision]
         self.model = model = replace(model, precision=self.precision)
         self.dtype = self.precision.outside
         self.ranges = ranges
         self.start = {name: value.detach().clone() for name, value in self._state().items()}
         self.device = device
-        self.pace = Pace()
-        """Told of every batch and every step of the short training."""
+        self.pace = pace or Pace()
         self.feed = Feed(plan, self.dtype, data, device)
         alone = self.precision.half is None or beside is not None
         wide = None if alone else wide or model
@@ -142,7 +143,13 @@ class Session:
         """The same model on the same batches, to compare with."""
         fitted = replace(fitted, plan=replace(fitted.plan, precision=FLOAT32.name), notes=())
         session = Session(
-            wide, fitted.plan, data=self.feed.data, fitted=fitted, device=self.device, ranges=True
+            wide,
+            fitted.plan,
+            data=self.feed.data,
+            fitted=fitted,
+            device=self.device,
+            ranges=True,
+            pace=self.pace,
         )
         return Beside(session, self.precision.half or self.dtype)
 
@@ -158,6 +165,7 @@ class Session:
         weights: bytes | None = None,
         data: bytes | None = None,
         device: torch.device = CPU,
+        pace: Pace | None = None,
     ) -> Session:
         """Build a spec's model (with `weights`, a safetensors file, in place of its
         initialization) or load a file's, torchscript or exported_program. Raises
@@ -171,6 +179,7 @@ class Session:
             data=found.data,
             device=device,
             wide=found.wide,
+            pace=pace,
         )
 
     def facts(self) -> ModelFacts:
@@ -204,16 +213,26 @@ class Session:
         if edits:
             return self.changed(edits).measure(_rest(changes), after_steps=after_steps, look=look)
         plan = self.plan.within(look)
-        self.pace.begin(plan.seeds * (after_steps + plan.batches))
-        measured = self._at_scale(training.loss_scale, plan, after_steps)
+        steps = plan.seeds * (after_steps + plan.batches)
         if self.beside is None:
-            return measured
-        if not after_steps:
+            self.pace.begin(steps)
+            return self._at_scale(training.loss_scale, plan, after_steps)
+        compared = not after_steps
+        as_trained = training.loss_scale == 1.0 and self.precision.scales_loss
+        passes = self.beside.passes(plan, look) if compared else 0
+        # Whether a loss scale is needed shows only later.
+        self.pace.begin(steps + passes + (steps if as_trained else 0))
+        measured = self._at_scale(training.loss_scale, plan, after_steps)
+        if compared:
             measured = self.beside.compared(measured, look)
-        if training.loss_scale == 1.0 and self.precision.scales_loss:
+        if as_trained:
             again = partial(self._at_scale, plan=plan, after_steps=after_steps)
-            return self.beside.as_trained(measured, again)
+            measured = self.beside.as_trained(measured, again)
         return measured
+
+    def measure_beside(self, look: Look | None) -> Measurements:
+        """Seeds × batches as a part of what another session is asked."""
+        return self._measured(self.plan.within(look), 0)
 
     def _at_scale(self, loss_scale: float, plan: ProbePlan, after_steps: int = 0) -> Measurements:
         """Everything measured, the loss times so much."""
@@ -327,8 +346,9 @@ class Session:
                 device=self.device,
                 beside=None if self.beside is None else self.beside.changed(changes),
                 ranges=self.ranges,
+                pace=self.pace,
             )
-            session.pretraining, session.pace = asked(changes), self.pace
+            session.pretraining = asked(changes)
             if session.pretraining is not None:
                 session.reset()  # what it finds is kept for every ask to come
             return session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from service.probing import pace
 from service.probing.pace import Pace
 from service.probing.session import Session
 
-SPEC = {
+SPEC: dict[str, Any] = {
     "input": {"shape": [4]},
     "layers": [
         {"name": "fc", "type": "Linear", "args": {"out_features": 4}},
@@ -101,6 +102,31 @@ def test_a_probe_tells_of_every_batch_also_of_a_changed_model(
 
 
 @pytest.mark.usefixtures("every_step")
+@pytest.mark.parametrize("changes", [(), WIDER])
+def test_float32_beside_16_bits_is_told_too(changes: tuple[Mapping[str, Any], ...]) -> None:
+    session, told = _followed(replace(PLAN, precision="bfloat16"))
+    session.measure(changes)
+    assert told == pytest.approx([number / 24 for number in range(1, 25)])
+    told.clear()
+    session.measure(changes)  # float32 is known
+    assert told == pytest.approx([number / 12 for number in range(1, 13)])
+
+
+@pytest.mark.usefixtures("every_step")
+@pytest.mark.parametrize(("scale", "passes"), [(1.0, 12), (1e-7, 18)])
+def test_a_look_at_float16_with_a_loss_scale_is_told_where_one_is_needed(
+    scale: float, passes: int
+) -> None:
+    head = {**SPEC["layers"][-1], "init": {"weight": {"name": "normal_", "args": {"std": scale}}}}
+    spec = {**SPEC, "layers": [*SPEC["layers"][:-1], head]}
+    plan = replace(PLAN, precision="float16", batches=2)
+    told: list[float] = []
+    session = Session.open(plan, resolve(spec), None, pace=Pace(told.append))
+    session.measure()
+    assert told == pytest.approx([number / 18 for number in range(1, passes + 1)])
+
+
+@pytest.mark.usefixtures("every_step")
 def test_a_short_training_tells_of_every_step() -> None:
     session, told = _followed(
         ProbePlan(batch_size=4, trial_steps=8, optimizer=OptimizerPlan("adam", 1e-9))
@@ -111,6 +137,4 @@ def test_a_short_training_tells_of_every_step() -> None:
 
 def _followed(plan: ProbePlan) -> tuple[Session, list[float]]:
     told: list[float] = []
-    session = Session.open(plan, resolve(SPEC), None)
-    session.pace = Pace(told.append)
-    return session, told
+    return Session.open(plan, resolve(SPEC), None, pace=Pace(told.append)), told
