@@ -88,10 +88,11 @@ class _Sent:
         """Load and record the model."""
         if isinstance(source, SpecSource):
             given = self.file or None
-            session = Session.open(plan, source.architecture, None, weights=given)
+            session = Session.open(plan, source.architecture, None, weights=given, pace=Pace(tell))
         else:
-            session = Session.open(plan, None, io.BytesIO(self.file), model_format=self.form)
-        session.pace = Pace(tell)
+            session = Session.open(
+                plan, None, io.BytesIO(self.file), model_format=self.form, pace=Pace(tell)
+            )
         yield InProcessSession(session)
 
 

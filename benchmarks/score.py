@@ -99,8 +99,7 @@ class InProcessProber:
     ) -> Iterator[InProcessSession]:
         """Build and record the model."""
         assert isinstance(source, SpecSource)
-        session = Session.open(plan, source.architecture, None)
-        session.pace = Pace(tell)
+        session = Session.open(plan, source.architecture, None, pace=Pace(tell))
         yield InProcessSession(session)
 
 

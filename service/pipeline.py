@@ -27,7 +27,7 @@ from service.recommendation.recommend import recommend
 from service.theory.prediction import with_predictions
 from service.verification.allowance import Allowance
 from service.verification.bench import SETTLING_STEPS, Bench, Judge, Submitted
-from service.verification.notes import BEFORE_UNKNOWN, OUT_OF_TIME
+from service.verification.notes import BEFORE_UNKNOWN, NOT_COMPARED, OUT_OF_TIME
 from service.verification.verify import Verified, verify
 
 
@@ -175,9 +175,9 @@ def _verified_notes(verified: Verified, session: LosableSession) -> tuple[str, .
     if session.loss is None:
         return verified.notes
     # The budget did not come to its end: the child did.
-    notes = tuple(note for note in verified.notes if note not in {OUT_OF_TIME, BEFORE_UNKNOWN})
+    notes = (note for note in verified.notes if note != OUT_OF_TIME)
     return (
-        *notes,
+        *(NOT_COMPARED if note == BEFORE_UNKNOWN else note for note in notes),
         f"{session.loss.code}: {session.loss.detail}; the diagnosis was ready by then, and "
         "recommendations without effect are not verified",
     )

@@ -44,10 +44,11 @@ class Sent:
     ) -> Iterator[InProcessSession]:
         """Load and record the model."""
         if isinstance(source, SpecSource):
-            session = Session.open(plan, source.architecture, None, weights=self.file)
+            session = Session.open(
+                plan, source.architecture, None, weights=self.file, pace=Pace(tell)
+            )
         else:
-            session = Session.open(plan, None, io.BytesIO(self.file or b""))
-        session.pace = Pace(tell)
+            session = Session.open(plan, None, io.BytesIO(self.file or b""), pace=Pace(tell))
         yield InProcessSession(session)
 
 

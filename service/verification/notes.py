@@ -14,10 +14,11 @@ HALF_WAY = (
 )
 RATE_ALONE = "no change of the model is needed: at the learning rate {rate:g} it trains"
 OUT_OF_TIME = "budget: budget_seconds ended before every change was measured and a cure was found"
-BEFORE_UNKNOWN = (
-    "budget: budget_seconds ended before the model was trained as submitted, to be compared with; "
-    "the prescription's own training ended well"
+NOT_COMPARED = (
+    "the prescription's own training ended well; the model was not trained as submitted, to be "
+    "compared with"
 )
+BEFORE_UNKNOWN = f"budget: budget_seconds ended too early: {NOT_COMPARED}"
 NOTHING_BETTER = (
     "nothing is prescribed: this trains, if not with every usual optimizer, and no set of changes "
     "that the statistics favour was shown by a short training to be as good ({tried})"

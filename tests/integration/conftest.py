@@ -15,6 +15,8 @@ from alembic.config import Config
 from sqlalchemy import make_url
 
 from alembic import command
+from service.storage.analyses import SqlAnalyses
+from service.storage.clock import DatabaseClock
 from service.storage.session import Database
 from service.storage.tables import metadata
 
@@ -93,6 +95,20 @@ def database_url(request: pytest.FixtureRequest) -> str:
     if request.param == "sqlite":
         return str(request.getfixturevalue("sqlite_url"))
     return clean_postgresql(str(request.getfixturevalue("postgresql_schema")))
+
+
+@pytest.fixture
+def url(postgresql_schema: str) -> str:
+    """An empty PostgreSQL database, schema current: what a broker tells workers of."""
+    return clean_postgresql(postgresql_schema)
+
+
+@pytest.fixture
+def analyses(url: str) -> Iterator[SqlAnalyses]:
+    """Its analyses."""
+    database = Database(url)
+    yield SqlAnalyses(database, DatabaseClock(database))
+    database.close()
 
 
 @pytest.fixture

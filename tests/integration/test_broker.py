@@ -9,8 +9,6 @@ import pytest
 
 from service.domain.analysis import Queue, Status
 from service.storage.analyses import SqlAnalyses
-from service.storage.clock import DatabaseClock
-from service.storage.session import Database
 from tests.integration.broker import (
     Broker,
     broker_url,
@@ -18,7 +16,6 @@ from tests.integration.broker import (
     submit,
     until,
 )
-from tests.integration.conftest import clean_postgresql
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +24,6 @@ def broker() -> Iterator[Broker]:
     made.declare()
     yield made
     made.delete()
-
-
-@pytest.fixture
-def url(postgresql_schema: str) -> str:
-    return clean_postgresql(postgresql_schema)
-
-
-@pytest.fixture
-def analyses(url: str) -> Iterator[SqlAnalyses]:
-    database = Database(url)
-    yield SqlAnalyses(database, DatabaseClock(database))
-    database.close()
 
 
 def test_what_is_told_is_done_once_and_soon(

@@ -15,10 +15,7 @@ import pytest
 from benchmarks.cuttable_proxy import CuttableProxy
 from service.domain.analysis import Analysis, Status
 from service.storage.analyses import SqlAnalyses
-from service.storage.clock import DatabaseClock
-from service.storage.session import Database
 from tests.integration.broker import LEASE, Broker, broker_url, consumers, submit, until
-from tests.integration.conftest import clean_postgresql
 
 
 @pytest.fixture
@@ -27,18 +24,6 @@ def broker() -> Iterator[Broker]:
     made.declare()
     yield made
     made.delete()
-
-
-@pytest.fixture
-def url(postgresql_schema: str) -> str:
-    return clean_postgresql(postgresql_schema)
-
-
-@pytest.fixture
-def analyses(url: str) -> Iterator[SqlAnalyses]:
-    database = Database(url)
-    yield SqlAnalyses(database, DatabaseClock(database))
-    database.close()
 
 
 def _running(analyses: SqlAnalyses, job: Analysis) -> None:

@@ -32,6 +32,7 @@ from service.pipeline import analyse
 from service.ports import Prober, ProbeSession
 from service.sandbox.limits import Limits
 from service.sandbox.prober import ZygoteProber
+from service.verification.notes import NOT_COMPARED
 
 LOSSES = (ProbeTimeout, ProbeOutOfMemory, ProbeCrashed, ReplyTooLarge)
 
@@ -130,12 +131,14 @@ def whole(one_thread: None) -> Report:
     return report_on(InProcessProber(), SICK)
 
 
-@pytest.mark.parametrize("failure", LOSSES)
-def test_lost_at_the_first_change_nothing_is_verified(
-    whole: Report, failure: type[ProbeFailure]
+@pytest.mark.parametrize(
+    ("failure", "at"), [*((failure, 2) for failure in LOSSES), (ProbeTimeout, 3)]
+)
+def test_lost_at_a_glance_or_at_the_first_change_nothing_is_verified(
+    whole: Report, failure: type[ProbeFailure], at: int
 ) -> None:
     stages: list[Stage] = []
-    report = report_on(FailingProber("measure", 2, failure("why")), SICK, stages=stages)
+    report = report_on(FailingProber("measure", at, failure("why")), SICK, stages=stages)
     assert report.diagnosis == whole.diagnosis
     assert report.layers == whole.layers
     assert {one.kind for one in report.recommendations} > {"clipping"}
@@ -154,27 +157,36 @@ def test_lost_at_the_first_change_nothing_is_verified(
 
 
 def test_what_was_verified_before_keeps_its_effect(whole: Report) -> None:
-    report = report_on(FailingProber("measure", 3, ProbeTimeout("why")), SICK)
+    report = report_on(FailingProber("measure", 4, ProbeTimeout("why")), SICK)
     effects = [one.effect for one in report.recommendations]
+    in_full = whole.recommendations[0].effect
     assert effects[0] is not None
+    assert in_full is not None
     assert effects[0].verified
-    assert effects[0] == whole.recommendations[0].effect
+    assert effects[0].resolved == in_full.resolved
+    assert [seen["seeds"] for seen in (effects[0].after, in_full.after)] == [1, 2]
     assert len(effects) > 2
     assert effects[1:] == [None] * (len(effects) - 1)
     assert report.prescription is None
 
 
-@pytest.mark.parametrize("at", [1, 2])
-def test_lost_over_the_training_that_confirms_there_is_no_prescription(
-    whole: Report, at: int
-) -> None:
-    report = report_on(FailingProber("trial", at, ProbeOutOfMemory("why")), SICK)
+def test_lost_over_the_training_that_confirms_there_is_no_prescription(whole: Report) -> None:
+    report = report_on(FailingProber("trial", 1, ProbeOutOfMemory("why")), SICK)
     assert whole.prescription is not None
     assert report.prescription is None
     assert report.recommendations == whole.recommendations
     assert report.diagnosis == whole.diagnosis
     told = {note.split(":")[0] for note in report.notes} - {"tried and dropped"}
     assert told == {"probe_out_of_memory"}
+
+
+def test_lost_over_the_training_to_compare_with_the_prescription_stands(whole: Report) -> None:
+    report = report_on(FailingProber("trial", 2, ProbeOutOfMemory("why")), SICK)
+    assert whole.prescription is not None
+    assert whole.prescription.trial is not None
+    assert report.prescription == replace(whole.prescription, trial=None)
+    told = {note.split(":")[0] for note in report.notes} - {"tried and dropped"}
+    assert told == {"probe_out_of_memory", NOT_COMPARED}
 
 
 def test_lost_over_the_trial_the_statistics_decide() -> None:

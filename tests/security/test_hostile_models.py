@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from service.domain.errors import ModelRaised, ProbeFailure, ProbeOutOfMemory, ProbeTimeout
 from service.domain.model_source import ArtifactSource
@@ -18,6 +18,18 @@ from service.domain.probe_plan import InputPlan, ProbePlan
 from service.sandbox.limits import Limits
 from service.sandbox.prober import ZygoteProber
 from service.sandbox.seal import why_unsealable
+from tests.security.hostile_models import (
+    AsksForATebibyte,
+    Hoards,
+    Hostile,
+    LoopsForEver,
+    LoopsInItsThreads,
+    ReadsAFile,
+    WritesAFile,
+    WritesThroughAMapping,
+    WritesWhileItIsLoaded,
+    scripted,
+)
 
 UNSEALABLE = why_unsealable()
 pytestmark = [
@@ -27,86 +39,9 @@ pytestmark = [
 PLAN = ProbePlan(inputs=(InputPlan((4,)),), batch_size=2, batches=1, seeds=1, trial_steps=0)
 
 
-class Hostile(nn.Module):
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(4))
-        self.path = path
-
-
-class ReadsAFile(Hostile):
-    def forward(self, x: Tensor) -> Tensor:
-        stolen = torch.from_file(self.path, False, 8, dtype=torch.uint8)
-        return x * self.weight + stolen.sum()
-
-
-class WritesThroughAMapping(Hostile):
-    def forward(self, x: Tensor) -> Tensor:
-        mapped = torch.from_file(self.path, True, 8, dtype=torch.uint8)
-        return x * self.weight + mapped.zero_().sum()
-
-
-class WritesAFile(Hostile):
-    def forward(self, x: Tensor) -> Tensor:
-        torch.save(x, self.path)
-        return x * self.weight
-
-
-class WritesWhileItIsLoaded(nn.Module):
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self.path = path
-        self.weight = torch.ones(4)
-
-    @torch.jit.export
-    def __getstate__(self) -> tuple[str, Tensor, bool]:
-        return self.path, self.weight, self.training
-
-    @torch.jit.export
-    def __setstate__(self, state: tuple[str, Tensor, bool]) -> None:
-        self.path, self.weight, self.training = state
-        torch.save(self.weight, self.path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight
-
-
-class LoopsForEver(Hostile):
-    def forward(self, x: Tensor) -> Tensor:
-        y = x * self.weight
-        while bool((y * 0).sum() == 0):
-            y = y * 1
-        return y
-
-
-class LoopsInItsThreads(Hostile):
-    def spin(self, x: Tensor) -> Tensor:
-        while bool((x * 0).sum() == 0):
-            x = x * 1
-        return x
-
-    def forward(self, x: Tensor) -> Tensor:
-        waiting = [torch.jit.fork(self.spin, x) for _ in range(4)]
-        spun: Tensor = torch.jit.wait(waiting[0])
-        return spun * self.weight
-
-
-class AsksForATebibyte(Hostile):
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight + torch.zeros(1 << 38).sum()
-
-
-class Hoards(Hostile):
-    def forward(self, x: Tensor) -> Tensor:
-        hoard = [x]
-        while bool((x * 0).sum() == 0):
-            hoard.append(torch.ones(1 << 22))
-        return x * self.weight + hoard[-1].sum()
-
-
 def saved(model: nn.Module, folder: Path) -> Path:
     path = folder / "model.pt"
-    torch.jit.save(torch.jit.script(model), path)
+    path.write_bytes(scripted(model))
     return path
 
 
@@ -202,7 +137,7 @@ def test_time_and_memory_are_bounded(
     failure: type[ProbeFailure],
 ) -> None:
     with pytest.raises(failure):
-        probe(prober, store, saved(hostile(""), tmp_path))
+        probe(prober, store, saved(hostile(), tmp_path))
     probe(prober, store, saved(nn.Linear(4, 2), tmp_path))
 
 
