@@ -55,6 +55,17 @@ def sequences() -> Any:
     return keras.Model(given, L.Dense(2)(L.LSTM(4)(x)))
 
 
+def pooled(layer: Any, window: int, stride: int, steps: int) -> Any:
+    return keras.Sequential(
+        [
+            L.Input((steps, 3)),
+            L.GRU(4, return_sequences=True),
+            layer(window, strides=stride, padding="same"),
+            L.LSTM(2),
+        ]
+    )
+
+
 def words() -> Any:
     return keras.Sequential(
         [
@@ -136,6 +147,25 @@ MODELS = [mlp, images, sequences, words, signals, volumes, two_inputs, transform
 def test_outputs_and_gradients_are_keras_own(make: Any) -> None:
     keras.utils.set_random_seed(0)
     assert_same(make())
+
+
+PADDED = [(3, 1, 4), (2, 2, 5), (2, 3, 7)]
+"""Window, stride and steps. An average over three steps by two is not among them: on torch Keras
+repeats the last step there, elsewhere it pads, as the spec does."""
+
+
+@pytest.mark.parametrize(
+    ("layer", "window", "stride", "steps"),
+    [
+        (L.MaxPooling1D, 3, 2, 4),
+        *((layer, *sizes) for layer in (L.MaxPooling1D, L.AveragePooling1D) for sizes in PADDED),
+    ],
+)
+def test_sequences_are_padded_as_keras_does(
+    layer: Any, window: int, stride: int, steps: int
+) -> None:
+    keras.utils.set_random_seed(0)
+    assert_same(pooled(layer, window, stride, steps))
 
 
 INITIALIZERS = ["glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform",

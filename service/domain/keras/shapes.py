@@ -20,14 +20,18 @@ def pooling(kind: str, count: int) -> Any:
             _pool_features_last(step, kind, window[0], strides[0])
             return
         channels_of(step, count)
-        args: dict[str, Any] = {"kernel_size": window, "stride": strides}
-        if step.option("padding", "valid") == "same":
-            args |= _same(step, window, strides)
-        if kind == "Avg":
-            args["count_include_pad"] = False
-        step.add(f"{kind}Pool{count}d", args)
+        step.add(f"{kind}Pool{count}d", _pooled(step, kind, window, strides))
 
     return translate
+
+
+def _pooled(step: Step, kind: str, window: list[int], strides: list[int]) -> dict[str, Any]:
+    args: dict[str, Any] = {"kernel_size": window, "stride": strides}
+    if step.option("padding", "valid") == "same":
+        args |= _same(step, window, strides)
+    if kind == "Avg":
+        args["count_include_pad"] = False
+    return args
 
 
 def _same(step: Step, window: list[int], strides: list[int]) -> dict[str, Any]:
@@ -43,10 +47,8 @@ def _same(step: Step, window: list[int], strides: list[int]) -> dict[str, Any]:
 def _pool_features_last(step: Step, kind: str, window: int, stride: int) -> None:
     """Over the rows of an image of one channel."""
     time, _ = step.flow.tensor.shape
-    if step.option("padding", "valid") != "valid" and time % stride:
-        raise step.refused('"same" padding over a sequence is not supported', "padding")
     step.add("Unflatten", {"dim": 1, "unflattened_size": [1, time]}, suffix="image")
-    step.add(f"{kind}Pool2d", {"kernel_size": [window, 1], "stride": [stride, 1]})
+    step.add(f"{kind}Pool2d", _pooled(step, kind, [window, 1], [stride, 1]))
     step.add("Flatten", {"start_dim": 1, "end_dim": 2}, suffix="sequence")
 
 
