@@ -66,9 +66,10 @@ class InProcessSession:
         *,
         after_steps: int = 0,
         look: Look | None = None,
+        seconds: float | None = None,
     ) -> Measurements:
         """Probe the model as changed."""
-        return self._session.measure(changes, after_steps=after_steps, look=look)
+        return self._session.measure(changes, after_steps=after_steps, look=look, seconds=seconds)
 
     def trial(
         self, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from service.diagnosis.diagnose import diagnose, unmatched, wants_settling, wants_trial
@@ -50,12 +51,16 @@ def analyse(
             measurements = with_predictions(session.measure())
         with watch.stage(Stage.DIAGNOSE):
             diagnosis, settled = _static(request, session, measurements)
-        rest = LosableSession(session, watch.tell_again, watch.answered)
+        left = partial(watch.left, plan.budget_seconds)
+        rest = LosableSession(session, watch.tell_again, watch.answered, left)
+        late = _Late(left)
         trial: Trial | None = None
         if facts.trial_steps and wants_trial(diagnosis, plan):
             with watch.stage(Stage.TRIAL):
                 trial = _trained(rest)
-            if trial is not None:
+            if trial is None:
+                late.untrained = rest.loss is None
+            else:
                 diagnosis = _judge(request)(measurements, settled, trial)
         with watch.stage(Stage.RECOMMEND):
             architecture = source.architecture if isinstance(source, SpecSource) else None
@@ -67,13 +72,14 @@ def analyse(
                 trial=trial,
                 allowed_changes=request.allowed_changes,
                 optimizer=plan.optimizer,
+                in_time=late.begins,
             )
             if request.model.kind == "keras" and architecture is not None:
                 advice = tuple(replace(one, code=in_keras(one, architecture)) for one in advice)
         with watch.stage(Stage.VERIFY, expected=len(advice)):
             submitted = Submitted(diagnosis, measurements, trial)
             allowance = Allowance(
-                lambda: plan.budget_seconds - watch.total() if rest.loss is None else 0.0,
+                lambda: left() if rest.loss is None else 0.0,
                 watch.seconds[Stage.PROBE.value] / (facts.seeds * facts.batches),
             )
             verified = verify(
@@ -108,6 +114,7 @@ def analyse(
         + measurements.notes
         + _unused_rules(request, diagnosis)
         + _baseline_notes(request, baseline, measurements)
+        + late.notes()
         + _verified_notes(verified, rest),
         passed=passes(diagnosis, request.fail_on),
         baseline=baseline.id if baseline else None,
@@ -219,6 +226,48 @@ def _as_used(plan: ProbePlan, facts: ModelFacts, measurements: Measurements) -> 
     return asdict(resolved)
 
 
+GRACE_SECONDS = 1.0
+"""That recommending may take in any case: most kinds of change take milliseconds to think of, and
+advice that is not verified is better than none."""
+
+
+class _Late:
+    """What the end of the budget left undone before the verification."""
+
+    def __init__(self, left: Callable[[], float]) -> None:
+        """`left`: seconds of the budget."""
+        self._left = left
+        self.untrained = False
+        """The verdict asked for a short training that did not end in time."""
+        self._until: float | None = None
+        """Seconds of the budget that are left when recommending ends."""
+        self._skipped: list[str] = []
+
+    def begins(self, kind: str) -> bool:
+        """Whether recommendations of this kind are looked for."""
+        left = self._left()
+        self._until = min(left, 0.0) - GRACE_SECONDS if self._until is None else self._until
+        if left > self._until:
+            return True
+        self._skipped.append(kind)
+        return False
+
+    def notes(self) -> tuple[str, ...]:
+        """In words."""
+        told = []
+        if self.untrained:
+            told.append(
+                "budget: budget_seconds ended before the short training did; the verdict is that "
+                "of the statistics alone"
+            )
+        if self._skipped:
+            told.append(
+                f"budget: budget_seconds ended before {', '.join(self._skipped)} could be thought "
+                "of"
+            )
+        return tuple(told)
+
+
 class _Stopwatch:
     """Tells how far it is, and keeps how long each stage took by itself."""
 
@@ -268,3 +317,7 @@ class _Stopwatch:
     def total(self) -> float:
         """Seconds since the analysis began."""
         return round(time.perf_counter() - self._started, 6)
+
+    def left(self, budget_seconds: float) -> float:
+        """Of so many, ≤ 0 when they are over."""
+        return budget_seconds - self.total()

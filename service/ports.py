@@ -343,9 +343,10 @@ class ProbeSession(Protocol):
         *,
         after_steps: int = 0,
         look: Look | None = None,
+        seconds: float | None = None,
     ) -> Measurements:
         """Probe the model as changed; `look`: less of it than the plan says. Raises ChangeRefused,
-        ProbeFailure."""
+        also when it has not ended in so many seconds, and ProbeFailure."""
 
     def trial(
         self, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None

@@ -50,6 +50,8 @@ class Measure(msgspec.Struct, tag="measure", frozen=True):
     after_steps: int = 0
     look: Look | None = None
     """None: all that the plan says."""
+    seconds: float | None = None
+    """After which it is given up."""
 
 
 class Train(msgspec.Struct, tag="trial", frozen=True):

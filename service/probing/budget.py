@@ -61,7 +61,9 @@ all their weights for two samples as for sixteen."""
 RUNS = 3
 """Measured passes of one size, at most."""
 PILOT_SHARE = 0.1
-"""Share of budget_seconds in which measured passes are begun."""
+"""Share of budget_seconds that measured passes may take after the first one."""
+COLD = 0.5
+"""What a second pass of the first size is hoped to take of the first, cold one."""
 
 
 @dataclass(frozen=True, slots=True)

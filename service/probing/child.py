@@ -201,7 +201,9 @@ def _do(session: Session | None, ask: protocol.Ask, output_fd: int) -> protocol.
     if session is None:
         raise InternalError("no model was opened")
     if isinstance(ask, protocol.Measure):
-        measurements = session.measure(ask.changes, after_steps=ask.after_steps, look=ask.look)
+        measurements = session.measure(
+            ask.changes, after_steps=ask.after_steps, look=ask.look, seconds=ask.seconds
+        )
         return protocol.Measured(measurements, _peak_mb(session))
     if isinstance(ask, protocol.Train):
         return protocol.Trained(session.trial(ask.changes, seconds=ask.seconds), _peak_mb(session))

@@ -11,6 +11,7 @@ from service.domain.errors import ModelRaised
 from service.domain.probe_plan import ProbePlan
 from service.probing.budget import (
     AUTO_BATCH,
+    COLD,
     PILOT_SHARE,
     RUNS,
     SIZES,
@@ -63,9 +64,9 @@ def timed(
     The first pass is cold, and any may be held up by others, so the fastest of a few counts. What
     one size tells is the most that a pass can take, a time that is proportional: before that cuts
     anything a larger size is tried. It ends early when nothing would be cut by what is known, or
-    the pilot's own share of the budget does not cover more. `run`: a forward and backward pass of
-    so many samples; `sizes`: growing."""
-    ends = clock() + plan.budget_seconds * PILOT_SHARE
+    the pilot's own share of the budget, which begins after the cold pass, does not cover more.
+    `run`: a forward and backward pass of so many samples; `sizes`: growing."""
+    ends = math.inf
     first: tuple[int, float] | None = None
     fixed, slope, most = 0.0, 0.0, math.inf
     for samples in sizes:
@@ -79,8 +80,9 @@ def timed(
             fixed, slope = _line(first, samples, shortest)
             if affords(plan, fixed, slope):
                 return fixed, slope
-            # The first size may be cold by far: one more, if there is any time.
-            if clock() + (0.0 if first is None else shortest) >= ends:
+            if ends == math.inf:
+                ends = clock() + plan.budget_seconds * PILOT_SHARE
+            if clock() + shortest * (COLD if first is None else 1.0) > ends:
                 break
         first, most = first or (samples, shortest), shortest / samples
     return fixed, slope

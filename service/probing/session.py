@@ -204,11 +204,19 @@ class Session:
         *,
         after_steps: int = 0,
         look: Look | None = None,
+        seconds: float | None = None,
     ) -> Measurements:
         """Seeds × batches, or as many of them as the look asks for; `after_steps` optimizer steps
         are taken first, and taken back.
 
-        Raises ChangeRefused when the changes cannot be made."""
+        Raises ChangeRefused when the changes cannot be made, or so many seconds are over before
+        they are made and measured."""
+        with self.pace.within(seconds):
+            return self._in_time(changes, after_steps, look)
+
+    def _in_time(
+        self, changes: tuple[Mapping[str, Any], ...], after_steps: int, look: Look | None
+    ) -> Measurements:
         edits, training = split(changes)
         if edits:
             return self.changed(edits).measure(_rest(changes), after_steps=after_steps, look=look)
@@ -289,10 +297,14 @@ class Session:
     ) -> Trial:
         """The short trainings. Raises ChangeRefused when the changes cannot be made, or so many
         seconds are over before they end."""
+        with self.pace.within(seconds):
+            return self._trained(changes)
+
+    def _trained(self, changes: tuple[Mapping[str, Any], ...]) -> Trial:
         edits, training = split(changes)
         if edits:
-            return self.changed(edits).trial(_rest(changes), seconds=seconds)
-        self.pace.begin(self.plan.trial_steps, perhaps_more=True, seconds=seconds)
+            return self.changed(edits).trial(_rest(changes))
+        self.pace.begin(self.plan.trial_steps, perhaps_more=True)
         try:
             return trial.run(
                 self,
@@ -338,6 +350,7 @@ class Session:
         try:
             edits = tuple(change for change in changes if change.get("kind") != "pretraining")
             model = edited(self.model, self.recording, self.layers, edits)
+            self.pace.go_on()
             session = Session(
                 model,
                 self.plan,
@@ -349,6 +362,7 @@ class Session:
                 pace=self.pace,
             )
             session.pretraining = asked(changes)
+            self.pace.go_on()
             if session.pretraining is not None:
                 session.reset()  # what it finds is kept for every ask to come
             return session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from service.domain.architecture import Architecture
@@ -22,12 +23,14 @@ def recommend(
     trial: Trial | None = None,
     allowed_changes: tuple[str, ...],
     optimizer: OptimizerPlan | None = None,
+    in_time: Callable[[str], bool] = lambda _: True,
 ) -> tuple[Recommendation, ...]:
     """Changes of the allowed kinds, least invasive first, with ids r1, r2 …
 
     `batch_size` is the number of samples per training batch, ≥ 1; `optimizer` the one that the
     request names. Nothing is applied here: `effect`
     is None. A healthy model gets at most the clipping recommendation, one without layers none.
+    `in_time`: asked before each kind whether there is time for it.
     """
     if not measurements.layers:
         return ()
@@ -37,7 +40,7 @@ def recommend(
     proposed = (
         recommendation
         for remedy in ALL_REMEDIES
-        if remedy.kind in allowed_changes
+        if remedy.kind in allowed_changes and in_time(remedy.kind)
         for recommendation in remedy.propose(case)
     )
     return tuple(replace(r, id=f"r{number}") for number, r in enumerate(proposed, start=1))

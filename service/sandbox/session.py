@@ -84,9 +84,10 @@ class ChildSession:
         *,
         after_steps: int = 0,
         look: Look | None = None,
+        seconds: float | None = None,
     ) -> Measurements:
         """Probe the model as changed. Raises ProbeFailure."""
-        ask = Measure(tuple(map(dict, changes)), after_steps, look)
+        ask = Measure(tuple(map(dict, changes)), after_steps, look, seconds)
         return self._ask(ask, Measured).measurements
 
     def trial(

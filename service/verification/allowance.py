@@ -15,19 +15,23 @@ class Allowance:
         probe took as the model came, ≥ 0."""
         self.left = left
         self._pass_seconds = pass_seconds
+        self._extra_seconds = 0.0
+        """What an ask took beyond its passes, at most: the changed model has to be built, and its
+        passes may be slower."""
         self.exceeded = False
         """Something was not begun for want of time."""
 
     def covers(self, passes: int = 0) -> bool:
-        """Whether there is time for so many passes, each like the slowest kind so far: changed
-        models are often slower than the one that came."""
-        enough = self.left() > passes * self._pass_seconds
+        """Whether there is likely time for an ask of so many passes; of none: any time at all."""
+        expected = passes * self._pass_seconds + self._extra_seconds if passes else 0.0
+        enough = self.left() > expected
         self.exceeded = self.exceeded or not enough
         return enough
 
     @contextmanager
     def spent_on(self, passes: int) -> Iterator[None]:
-        """Learn from these what a pass takes."""
+        """Learn from these what an ask takes."""
         began = time.perf_counter()
         yield
-        self._pass_seconds = max(self._pass_seconds, (time.perf_counter() - began) / passes)
+        extra = time.perf_counter() - began - passes * self._pass_seconds
+        self._extra_seconds = max(self._extra_seconds, extra)

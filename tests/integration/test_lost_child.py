@@ -71,9 +71,10 @@ class Failing:
         *,
         after_steps: int = 0,
         look: Look | None = None,
+        seconds: float | None = None,
     ) -> Measurements:
         self._count("measure")
-        return self.session.measure(changes, after_steps=after_steps, look=look)
+        return self.session.measure(changes, after_steps=after_steps, look=look, seconds=seconds)
 
     def trial(
         self, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None

@@ -56,12 +56,14 @@ def test_every_slow_step_is_told() -> None:
 
 def test_an_ask_is_given_up_when_its_time_is_over() -> None:
     limited = Pace(clock=Clock(1.0))
-    limited.begin(2, seconds=1.5)
-    limited.step()
-    with pytest.raises(ChangeRefused, match="time was over"):
+    with limited.within(2.5):
+        limited.begin(2)
         limited.step()
+        with limited.within(None), pytest.raises(ChangeRefused, match="time was over"):
+            limited.step()
     limited.begin(1)
     limited.step()
+    assert limited.left() is None
 
 
 def test_quick_steps_are_told_together() -> None:

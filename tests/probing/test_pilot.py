@@ -13,7 +13,7 @@ import torch
 from service.domain.architecture import resolve
 from service.domain.probe_plan import ProbePlan
 from service.probing import pilot
-from service.probing.budget import PILOT_SHARE, RUNS, SIZES, MicroBatch, fit
+from service.probing.budget import COLD, PILOT_SHARE, RUNS, SIZES, MicroBatch, fit
 from service.probing.feed import Feed
 from service.probing.loaders.loaded import LoadedModel
 from service.probing.opening import Sent, opened
@@ -82,16 +82,16 @@ def test_what_is_bound_by_arithmetic_is_proportional() -> None:
     assert fit(plan, micro, None).notes[0].startswith("budget: batches 4 → ")
 
 
-@pytest.mark.parametrize("seconds", [0.05, 0.3, 0.8, 2.0, 5.9, 30.0])
+@pytest.mark.parametrize("seconds", [0.05, 0.3, 0.8, 2.0, 5.9, 11.0, 30.0])
 def test_the_pilot_keeps_to_its_share_of_the_budget(seconds: float) -> None:
     machine = Machine(lambda samples: seconds * samples / SIZES[0])
     plan = ProbePlan()
     machine.estimate(plan)
     share = plan.budget_seconds * PILOT_SHARE
-    # Of the first size what was begun in time is ended.
-    assert machine.now - 100.0 <= share + seconds
+    # The first may be cold; one more is begun in the hope that it was.
+    assert machine.now - 100.0 <= seconds + share + seconds * (1.0 - COLD)
     assert machine.ran.count(SIZES[0]) <= RUNS
-    if seconds >= share:
+    if seconds > share / COLD:
         assert machine.ran == [SIZES[0]]
 
 

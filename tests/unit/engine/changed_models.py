@@ -45,6 +45,7 @@ class Session:
         *,
         after_steps: int = 0,
         look: Look | None = None,
+        seconds: float | None = None,
     ) -> Measurements:
         kinds = frozenset(str(change["kind"]) for change in changes)
         self.measured.append(kinds)
