@@ -43,9 +43,10 @@ class Redraw:
     args: dict[str, Any]
 
     def __call__(self, parameter: Tensor) -> None:
-        """Draw it, from torch's generator."""
+        """Draw it, from torch's generator. The gates that forget_gate_ does not set become 0: what
+        they were may be the trouble."""
         if self.function == "forget_gate_":
-            forget_gate_(parameter, **self.args)
+            forget_gate_(nn.init.zeros_(parameter), **self.args)
             return
         getattr(nn.init, self.function)(parameter, **self.args)
 

@@ -194,9 +194,9 @@ def recurrent_draws(op: str, shapes: Mapping[str, tuple[int, ...]], steps: int) 
     weights first, for they are applied at every step.
 
     Orthogonal recurrent weights add up what T steps bring, so an RNN's input weights and those
-    between its layers are 1/√T of what one step needs, and its biases, which come at every step,
-    0. The gates of LSTM and GRU do that by themselves; an LSTM's forget gate starts open (bias 1,
-    Jozefowicz et al. 2015)."""
+    between its layers are 1/√T of what one step needs. The gates of LSTM and GRU do that by
+    themselves; an LSTM's forget gate starts open (bias 1, Jozefowicz et al. 2015). Other biases,
+    which come at every step, are 0."""
     ordered = sorted(shapes.items(), key=lambda one: "weight_hh" not in one[0])
     return tuple(draw for name, shape in ordered for draw in _recurrent(op, name, shape, steps))
 
@@ -214,7 +214,7 @@ def _recurrent(op: str, name: str, shape: tuple[int, ...], steps: int) -> Iterab
             yield Draw(name, shape, "normal_", {"std": significant(rms)}, rms, significant(gain))
     elif op == "lstm" and leaf.startswith("bias_ih"):
         yield Draw(name, shape, "forget_gate_", {"val": 1.0}, 0.5)
-    elif op == "rnn" and leaf.startswith("bias"):
+    elif leaf.startswith("bias"):
         yield Draw(name, shape, "zeros_")
 
 

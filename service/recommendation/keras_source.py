@@ -53,8 +53,8 @@ def _draws(change: Change, nodes: Nodes) -> str:
         owner, _, leaf = str(draw["parameter"]).rpartition(".")
         if owner.endswith(_OUT) and owner.removesuffix(_OUT) in nodes:
             owner, leaf = owner.removesuffix(_OUT), f"out_proj.{leaf}"
-        if owner not in nodes:
-            continue
+        if owner not in nodes or (nodes[owner].type == "LSTM" and leaf.startswith("bias_hh")):
+            continue  # Keras adds one bias, which is that of the gates' inputs
         layer = owner.removesuffix("_depthwise")
         said = _assigned(draw, nodes[owner], leaf, nodes)
         if said not in statements.setdefault(layer, []):

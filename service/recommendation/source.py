@@ -59,7 +59,7 @@ def listed(paths: Sequence[str]) -> str:
 def _call(draw: Draw, leaf: str) -> str:
     if draw.function == "forget_gate_":  # of the gates i, f, g, o the second quarter
         quarter = draw.shape[0] // 4
-        rows = f"{{module}}.{leaf}.detach()[{quarter}:{2 * quarter}]"
+        rows = f"nn.init.zeros_({{module}}.{leaf}).detach()[{quarter}:{2 * quarter}]"
         return f"nn.init.constant_({rows}, {draw.args['val']!r})"
     arguments = "".join(f", {name}={value!r}" for name, value in draw.args.items())
     return f"nn.init.{draw.function}({{module}}.{leaf}{arguments})"

@@ -15,6 +15,7 @@ from service.domain.architecture import resolve
 from service.domain.errors import ChangeRefused
 from service.domain.measurements import Measurements
 from service.domain.probe_plan import InputPlan, ProbePlan
+from service.probing.edits import Redraw
 from service.probing.session import Session
 from tests.probing.models import LastStepRNN, mlp, resnet, saved, scripted, transformer
 
@@ -98,6 +99,12 @@ def test_an_initialization_changes_its_parameter_alone() -> None:
         assert torch.equal(untouched[name], value)
         assert torch.equal(changed[name], value) == (name != "fc2.weight")
         assert torch.equal(session.parameters[name], value)
+
+
+def test_a_forget_gate_clears_the_other_gates() -> None:
+    bias = torch.full((8,), -6.0)
+    Redraw("lstm.bias_ih_l0", "forget_gate_", {"val": 1.0})(bias)
+    assert bias.tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
 
 
 def test_every_seed_is_drawn_anew() -> None:
