@@ -11,7 +11,7 @@ from torch import Tensor
 
 from service.domain.measurements import SeedProfile
 from service.domain.probe_plan import OptimizerPlan
-from service.probing import devices, figures, losses, operations, reductions
+from service.probing import devices, figures, reductions
 from service.probing.figures import CANCELS, Extent
 from service.probing.layering import Layer
 from service.probing.losses import Loss
@@ -294,9 +294,3 @@ def unit_spread(gradient: Tensor) -> float | None:
     rows = rows / top
     centred = rows - rows.mean(0, keepdim=True)
     return float(torch.linalg.vector_norm(centred) / torch.linalg.vector_norm(rows))
-
-
-def choose_loss(name: str, output: Tensor, recording: Recording) -> Loss:
-    """The loss for a recorded model. Raises ModelRaised when a named one does not fit."""
-    graph_output = next(iter(reversed(recording.module.graph.nodes))).args[0]
-    return losses.choose(name, output, operations.output_operation(graph_output))

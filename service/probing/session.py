@@ -26,8 +26,9 @@ from service.domain.measurements import (
     ModelFacts,
     Trial,
 )
-from service.domain.probe_plan import Look, OptimizerPlan, ProbePlan
+from service.domain.probe_plan import Look, ProbePlan
 from service.probing import devices, export, trial
+from service.probing.answer import loss_for
 from service.probing.batch_norm import batch_normalizations
 from service.probing.beside import Beside
 from service.probing.budget import Fitted, MicroBatch, fit
@@ -41,26 +42,19 @@ from service.probing.gradient_check import GradientProbe, check
 from service.probing.input_statistics import input_statistics
 from service.probing.layering import Layer, layers_of
 from service.probing.loaders.loaded import LoadedModel
-from service.probing.loss_scaler import LossScaler, Unscaled
-from service.probing.losses import Loss
 from service.probing.notes import notes_on
 from service.probing.opening import Sent, opened
-from service.probing.optimizers import updates
 from service.probing.pace import Pace
 from service.probing.pilot import micro_batch
 from service.probing.precision import FLOAT32, PRECISIONS
 from service.probing.pretraining import Pretraining, asked, pretrain
-from service.probing.probe import Batch, Seed, choose_loss, gradients_of
+from service.probing.probe import Batch, Seed
 from service.probing.randomness import attainable_shares, signal_shares
 from service.probing.recorder import Observed
+from service.probing.settling import SETTLING, settle
 from service.probing.summary import summed_up
-from service.probing.trace import Recording, first_lines, preserved, primary_output
+from service.probing.trace import Recording, first_lines, primary_output
 from service.probing.training import is_of_training, scaled, split
-
-SETTLING = OptimizerPlan("adam", 1e-3)
-"""Optimizer of the steps before a second look, when the request names none: Adam moves a
-zero-initialised branch by its rate whatever the gradient's scale."""
-
 
 PRETRAINING_BATCHES = -1000
 """Numbers of the batches that pre-training sees, from here down: none that is measured."""
@@ -110,7 +104,9 @@ class Session:
         inputs = self.feed.inputs(self.batch_size, 0, 0)
         self.recording = model.record(inputs)
         self.layers = layers_of(self.recording.module.graph, model.parameters)
-        self.loss, self.output_shape = self._choose_loss(inputs)
+        self.loss, self.output_shape = loss_for(
+            self.plan.loss, self.recording, self.buffers, inputs
+        )
         batches = (self.batch(0, number) for number in range(self.plan.batches))
         # What a spec can say has no branches, nor has a graph that was recorded before.
         straight = model.format == "spec" or isinstance(model.module, fx.GraphModule)
@@ -431,25 +427,16 @@ class Session:
         return self._pretrained.get(seed, {})
 
     def _settle(self, seed: int, steps: int) -> None:
-        """Optimizer steps on batches that are not measured."""
-        if not steps:
-            return
-        parameters = list(self.model.parameters.values())
-        update = updates(parameters, self.plan.optimizer or SETTLING)
-        scaler = LossScaler() if self.precision.scales_loss else Unscaled()
-        for step in range(1, steps + 1):
-            batch = self.batch(seed, -step)
-            devices.seed(batch.seed)
-            output = self.forward(*batch.inputs)
-            value = self.loss.compute(output, batch.target(output, self.loss))
-            found = gradients_of(scaler.scaled(value), parameters)
-            gradients = [
-                torch.zeros_like(p) if g is None else g
-                for p, g in zip(parameters, found, strict=True)
-            ]
-            if scaler.unscale(gradients):
-                update(gradients)
-            self.pace.step()
+        """On batches that are not measured."""
+        if steps:
+            settle(
+                self,
+                (self.batch(seed, -step) for step in range(1, steps + 1)),
+                self.loss,
+                self.plan.optimizer or SETTLING,
+                scales_loss=self.precision.scales_loss,
+                on_step=self.pace.step,
+            )
 
     def _measure_seed(self, observed: Observed, index: int, batches: int) -> Seed:
         seed = Seed(observed, self.recording)
@@ -500,24 +487,6 @@ class Session:
         devices.seed(batch.seed)
         recording = self.model.record(batch.inputs)
         return recording, layers_of(recording.module.graph, self.model.parameters)
-
-    def _choose_loss(self, inputs: tuple[Tensor, ...]) -> tuple[Loss, tuple[int, ...]]:
-        with preserved(self.model.buffers):
-            try:
-                output = self.recording.module(*inputs)
-            except Exception as error:
-                raise Untraceable(
-                    f"the recorded operations cannot be replayed: {first_lines(error)}"
-                ) from error
-        if not output.requires_grad and not self._input_reaches(inputs):
-            raise NotDifferentiable("no gradient flows from the output to a parameter or an input")
-        return choose_loss(self.plan.loss, output, self.recording), tuple(output.shape)
-
-    def _input_reaches(self, inputs: tuple[Tensor, ...]) -> bool:
-        """A model without parameters may still pass a gradient to its input."""
-        wanted = tuple(t.detach().requires_grad_(t.is_floating_point()) for t in inputs)
-        with preserved(self.model.buffers):
-            return bool(self.recording.module(*wanted).requires_grad)
 
     def _input_statistics(self, data: Data) -> tuple[InputStatistics, ...]:
         first = self.layers[0].op if self.layers else ""

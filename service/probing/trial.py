@@ -30,28 +30,25 @@ three of ten classes by it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
-from service.domain.errors import NotDifferentiable
 from service.domain.measurements import Trial, TrialRun
 from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
 from service.probing import devices
-from service.probing.batches import ClassTask, class_task, generator_for, stretch
+from service.probing.batches import generator_for
 from service.probing.data import Data
-from service.probing.devices import CPU, moved
+from service.probing.devices import moved
 from service.probing.loss_scaler import LossScaler, Unscaled
 from service.probing.losses import Loss, Target
 from service.probing.optimizers import total_norm, updates
+from service.probing.task import Goal, RowTask, Task, drawn, given
+from service.probing.trainable import Trainable, device_of
 from service.probing.training import PLANNED, Training
 
-CLASSES = 10
-"""Classes of the task, where the model and its inputs have room for as many."""
 WINDOW = 8
 """Steps over which the score is averaged."""
 LEARNED = 0.43
@@ -99,58 +96,6 @@ MOMENTUM = 0.9
 """Of SGD, when the request names no optimizer."""
 
 
-class Task(Protocol):
-    """What is shown."""
-
-    def draw(
-        self, batch_size: int, generator: torch.Generator
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """A batch, and the index of each sample's answer, int64 (batch_size,)."""
-
-
-class Trainable(Protocol):
-    """A model that can be trained and put back."""
-
-    @property
-    def parameters(self) -> Mapping[str, Tensor]:
-        """Leaf tensors that require grad, updated in place."""
-
-    @property
-    def buffers(self) -> Mapping[str, Tensor]:
-        """Tensors that forward itself may change, such as running means."""
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """The output for one batch of the recorded size."""
-
-    def reset(self) -> None:
-        """Give parameters and buffers their initial values back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """What the model is to answer, and how well it does."""
-
-    loss: Loss
-    """What is minimised."""
-    answers: Tensor
-    """Per class (per row of given data) the target of a sample, (K, …) as the loss wants it."""
-    lucky: float
-    """Accuracy of always answering the commonest class, 0 … 1; 0 where there are no classes."""
-    chance: float | None
-    """Loss of the best constant answer; None: the first loss counts as chance."""
-
-    def score(self, output: Tensor, target: Tensor, loss: float, first: float) -> float:
-        """0 at chance, 1 when solved (see the module's docstring); may be negative."""
-        if self.loss.kind is Target.CLASSES:
-            right = output.argmax(self.loss.class_dim or 1).eq(target).float().mean().item()
-            return (right - self.lucky) / (1.0 - self.lucky)
-        if self.loss.kind is Target.BINARY:
-            edge = 0.5 if self.loss.name == "bce" else 0.0
-            return 2.0 * (output > edge).eq(target > 0.5).float().mean().item() - 1.0
-        chance = self.chance if self.chance is not None else first
-        return 1.0 - loss / chance if chance > 0 else 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class Course:
     """What every run of one trial is taught: the same batches in the same order."""
@@ -196,10 +141,19 @@ def run(
     """
     try:
         if data is not None and data.answers is not None:
-            course = _given(model, plan, data, loss, batch_size)
+            task, goal = given(model, plan, data, loss, batch_size)
         else:
-            course = _course(model, plan, inputs, loss, batch_size=batch_size, dtype=dtype)
-        course = replace(course, training=training, on_step=on_step, scales_loss=scales_loss)
+            task, goal = drawn(model, plan, inputs, loss, batch_size=batch_size, dtype=dtype)
+        course = Course(
+            task,
+            goal,
+            batch_size=batch_size,
+            steps=plan.trial_steps,
+            seed=plan.seed,
+            training=training,
+            on_step=on_step,
+            scales_loss=scales_loss,
+        )
         attempt = training.named(plan.optimizer)
         if attempt is not None:
             runs = [_train(model, course, attempt)]
@@ -246,107 +200,6 @@ def _blew_up(done: TrialRun, goal: Goal) -> bool:
     return any(loss is None or loss > limit for loss in done.loss)
 
 
-def _course(
-    model: Trainable,
-    plan: ProbePlan,
-    inputs: tuple[InputPlan, ...],
-    loss: Loss,
-    *,
-    batch_size: int,
-    dtype: torch.dtype,
-) -> Course:
-    """Draw the task once; the codes lie within the range that the output can take."""
-    classes = CLASSES if loss.classes is None else min(CLASSES, loss.classes)
-    task = class_task(inputs, classes, generator_for(plan.seed, "trial", "classes"), dtype)
-    model.reset()
-    shown, _ = task.draw(batch_size, generator_for(plan.seed, "trial", "range"))
-    output = model.forward(*moved(shown, _device(model)))
-    if not output.requires_grad:
-        raise NotDifferentiable("the output does not depend on any parameter through gradients")
-    goal = _goal(loss, task, output.detach().cpu(), generator_for(plan.seed, "trial", "answers"))
-    return Course(task, goal, batch_size, plan.trial_steps, plan.seed)
-
-
-@dataclass(frozen=True, slots=True)
-class RowTask:
-    """The caller's own rows; the index of a row's answer is the row."""
-
-    data: Data
-
-    def draw(
-        self, batch_size: int, generator: torch.Generator
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """A random batch of rows."""
-        rows = self.data.rows(batch_size, generator)
-        return self.data.batch(rows), rows
-
-
-def _given(model: Trainable, plan: ProbePlan, data: Data, loss: Loss, batch_size: int) -> Course:
-    """The task that data with answers sets. Raises ModelRaised when the answers do not fit."""
-    model.reset()
-    shown, _ = RowTask(data).draw(batch_size, generator_for(plan.seed, "trial", "range"))
-    output = model.forward(*moved(shown, _device(model))).detach().cpu()
-    # The answers to all rows are shaped as the output to all rows would be.
-    everything = output[:1].expand(len(data), *output.shape[1:])
-    answers = data.targets(torch.arange(len(data)), loss, everything)
-    if answers is None:
-        raise ValueError("the data has no answers")
-    if loss.kind is Target.CLASSES:
-        shares = torch.bincount(answers.reshape(-1)).double() / answers.numel()
-        present = shares[shares > 0]
-        # Data of one class alone teaches nothing that accuracy could show.
-        lucky = min(present.max().item(), 1.0 - 1e-6)
-        goal = Goal(loss, answers, lucky, -(present * present.log()).sum().item())
-    else:
-        constant = answers.mean(0, keepdim=True).expand_as(answers)
-        goal = Goal(loss, answers, 0.0, loss.compute(constant, answers).item())
-    return Course(RowTask(data), goal, batch_size, plan.trial_steps, plan.seed)
-
-
-def _goal(loss: Loss, task: ClassTask, output: Tensor, generator: torch.Generator) -> Goal:
-    if loss.kind is Target.CLASSES:
-        places = [size for dim, size in enumerate(output.shape) if dim not in (0, loss.class_dim)]
-        indices = torch.arange(task.classes).view(-1, *(1 for _ in places))
-        lucky = 1.0 / task.classes
-        return Goal(loss, indices.expand(-1, *places), lucky, math.log(task.classes))
-    if loss.kind is Target.NOTHING:
-        return Goal(loss, torch.zeros(task.classes), 0.0, None)
-    low = 0.0 if loss.kind is Target.BINARY or bool((output >= 0).all()) else -1.0
-    codes, constant = _codes(task, output, low, generator)
-    return Goal(loss, codes, 0.0, loss.compute(constant, codes).item())
-
-
-def _codes(
-    task: ClassTask, output: Tensor, low: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """What a sample of each class is answered with, `low` or 1 in equal parts per channel, and the
-    best constant answer; both (K, *output.shape[1:])."""
-    shape = tuple(output.shape[1:])
-    channel = 2 if len(shape) == 2 else 1
-    field = _field(task, shape or (1,), channel, generator).movedim(channel, -1)
-    codes = torch.where(field > field.flatten(0, -2).median(0).values, 1.0, low).to(output.dtype)
-    constant = codes.flatten(0, -2).mean(0).expand_as(codes)
-    codes, constant = (each.movedim(-1, channel) for each in (codes, constant))
-    return codes.reshape(task.classes, *shape), constant.reshape(task.classes, *shape)
-
-
-def _field(
-    task: ClassTask, shape: tuple[int, ...], channel: int, generator: torch.Generator
-) -> Tensor:
-    """(K, *shape). An image answered with an image asks for what stands at each place (the class
-    means, their channels mixed at random), which a convolution can tell from the neighbourhood;
-    any other output asks for a random code of the class, the same at every position."""
-    channels = shape[channel - 1]
-    for pattern in task.patterns:
-        if len(shape) >= 3 and pattern.dim() == len(shape) + 1:
-            mix = torch.randn((channels, pattern.shape[1]), generator=generator)
-            seen = stretch(pattern, shape[1:])
-            return torch.einsum("kc...,oc->ko...", seen, mix.to(seen.dtype))
-    codes = torch.randn((task.classes, channels), generator=generator)
-    places = [channels if dim == channel else 1 for dim in range(1, len(shape) + 1)]
-    return codes.view(task.classes, *places).expand(-1, *shape)
-
-
 def _train(
     model: Trainable, course: Course, attempt: OptimizerPlan, ladder: Ladder | None = None
 ) -> TrialRun:
@@ -379,11 +232,6 @@ def _train(
     )
 
 
-def _device(model: Trainable) -> torch.device:
-    """Where it computes."""
-    return next((value.device for value in model.parameters.values()), CPU)
-
-
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
@@ -399,7 +247,10 @@ def _recent(scores: list[float]) -> float:
 
 
 def _progress(scores: list[float]) -> float:
-    best = max((_recent(scores[:end]) for end in range(1, len(scores) + 1)), default=0.0)
+    best = max(
+        (_recent(scores[max(end - WINDOW, 0) : end]) for end in range(1, len(scores) + 1)),
+        default=0.0,
+    )
     return min(max(best, 0.0), 1.0)
 
 
@@ -416,7 +267,7 @@ def _steps(
     parameters = list(model.parameters.values())
     update = updates(parameters, course.training.of(attempt), course.training.weight_decay)
     generator = generator_for(course.seed, "trial", "batches")
-    goal, first, device = course.goal, math.nan, _device(model)
+    goal, first, device = course.goal, math.nan, device_of(model)
     scaler = LossScaler() if course.scales_loss else Unscaled()
     while True:
         inputs, labels = course.task.draw(course.batch_size, generator)
