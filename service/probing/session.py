@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -55,6 +55,7 @@ from service.probing.settling import SETTLING, settle
 from service.probing.summary import summed_up
 from service.probing.trace import Recording, first_lines, primary_output
 from service.probing.training import is_of_training, scaled, split
+from service.probing.weights import Weights
 
 PRETRAINING_BATCHES = -1000
 """Numbers of the batches that pre-training sees, from here down: none that is measured."""
@@ -91,7 +92,7 @@ class Session:
         self.model = model = replace(model, precision=self.precision)
         self.dtype = self.precision.outside
         self.ranges = ranges
-        self.start = {name: value.detach().clone() for name, value in self._state().items()}
+        self.weights = Weights(model, plan.seed)
         self.device = device
         self.pace = pace or Pace()
         self.feed = Feed(plan, self.dtype, data, device)
@@ -117,8 +118,6 @@ class Session:
         self.dropout = by_layer(self.recording.module.graph, self.layers)
         self.inputs = () if data is None else self._input_statistics(data)
         self.gradient_check: GradientCheck | None = None
-        self.pretraining: Pretraining | None = None
-        self._pretrained: dict[int, dict[str, Tensor]] = {}
         self.beside = beside if wide is None else self._in_float32(wide, fitted)
 
     def _tried(
@@ -248,7 +247,7 @@ class Session:
         seeds, signal = [], {}
         try:
             for index in range(plan.seeds):
-                self._initialize(index)
+                self.weights.draw(index)
                 self._settle(index, after_steps)
                 seeds.append(self._measure_seed(observed, index, plan.batches))
                 if index == 0:
@@ -325,7 +324,7 @@ class Session:
             return self.changed(edits).export(file)
         try:
             self.reset()
-            state = self._state()
+            state = self.weights.values
             shared = {name: state[first] for name, first in self.model.aliases.items()}
             return export.write(file, {**state, **shared})
         finally:
@@ -357,9 +356,9 @@ class Session:
                 ranges=self.ranges,
                 pace=self.pace,
             )
-            session.pretraining = asked(changes)
             self.pace.go_on()
-            if session.pretraining is not None:
+            if (how := asked(changes)) is not None:
+                session.weights.pretrain = session._pretraining(how)
                 session.reset()  # what it finds is kept for every ask to come
             return session
         except (ModelRaised, NotDifferentiable, Untraceable) as error:
@@ -386,45 +385,33 @@ class Session:
 
     def reset(self) -> None:
         """Parameters and buffers as the first seed has them."""
-        self._initialize(0)
+        self.weights.draw(0)
 
-    @torch.no_grad()
     def restore(self) -> None:
         """Parameters and buffers as they came."""
-        for name, value in self._state().items():
-            value.copy_(self.start[name])
+        self.weights.restore()
 
     def batch(self, seed: int, number: int) -> Batch:
         """What the pass at this place runs on."""
         return self.feed.batch(self.batch_size, seed, number)
 
-    def _state(self) -> dict[str, Tensor]:
-        return {**self.model.parameters, **self.model.buffers}
+    def _pretraining(self, how: Pretraining) -> Callable[[int], dict[str, Tensor]]:
+        """Values by name, for a seed. Holds no session, which is to go when another change is
+        asked for."""
+        recording, layers, feed = self.recording, self.layers, self.feed
+        plan, batch_size = self.plan, self.batch_size
 
-    @torch.no_grad()
-    def _initialize(self, seed: int) -> None:
-        """Seed 0 is the model as opened, unless a change draws it anew; others are fresh
-        initializations, where there are any."""
-        self.restore()
-        if self.model.fresh is not None and (seed or self.model.redrawn):
-            devices.seed(self.plan.seed + seed)
-            for name, value in self.model.fresh().items():
-                self.model.parameters[name].copy_(value)
-        for name, value in self._pretrain(seed).items():
-            self.model.parameters[name].copy_(value)
-
-    def _pretrain(self, seed: int) -> dict[str, Tensor]:
-        """Values by name, found once for each seed; none without pre-training."""
-        if self.pretraining is not None and seed not in self._pretrained:
-            self._pretrained[seed] = pretrain(
-                self.recording,
-                self.layers,
-                self.pretraining,
-                lambda step: self.feed.inputs(self.batch_size, seed, PRETRAINING_BATCHES - step),
-                self.plan.seed + seed,
-                self.plan.budget_seconds * PRETRAINING_SHARE,
+        def found(seed: int) -> dict[str, Tensor]:
+            return pretrain(
+                recording,
+                layers,
+                how,
+                lambda step: feed.inputs(batch_size, seed, PRETRAINING_BATCHES - step),
+                plan.seed + seed,
+                plan.budget_seconds * PRETRAINING_SHARE,
             )
-        return self._pretrained.get(seed, {})
+
+        return found
 
     def _settle(self, seed: int, steps: int) -> None:
         """On batches that are not measured."""

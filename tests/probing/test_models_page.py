@@ -41,7 +41,7 @@ def shape(*sizes: int) -> Check:
 
 def kept(name: str) -> Check:
     """A buffer that a pass changes is as before."""
-    return lambda session, _: torch.equal(session.buffers[name], session.start[name])
+    return lambda session, _: torch.equal(session.buffers[name], session.weights.start[name])
 
 
 def complex_too(session: Session, measured: Measurements) -> bool:
@@ -93,7 +93,9 @@ def test_a_row_of_the_page(row: str, form: str) -> None:
     assert measured.model.loss_at_start is not None
     assert check(session, measured)
     assert session.trial().runs
-    assert all(torch.equal(value, session.start[name]) for name, value in session.buffers.items())
+    assert all(
+        torch.equal(value, session.weights.start[name]) for name, value in session.buffers.items()
+    )
 
 
 def test_branches_are_followed_batch_by_batch() -> None:
