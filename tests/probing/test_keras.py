@@ -119,7 +119,7 @@ def transformer() -> Any:
     tokens = L.Input((7,), dtype="int32")
     x = L.Embedding(11, 8)(tokens)
     for _ in range(2):
-        seen = L.MultiHeadAttention(2, 4)(x, x, use_causal_mask=True)
+        seen = L.MultiHeadAttention(2, 4)(x, x, key=None, use_causal_mask=True)
         x = L.LayerNormalization()(L.Add()([x, seen]))
         grown = L.TimeDistributed(L.Dense(16, activation="gelu"))(x)
         x = L.RMSNormalization()(L.Add()([x, L.Dense(8)(grown)]))

@@ -36,7 +36,8 @@ def _taken(step: Step) -> tuple[Flow, Flow, Flow]:
     """Keras takes query, value, key, by place or by name."""
     if len(step.inputs) not in (2, 3):
         raise step.refused("it takes query, value and perhaps key; masks are not supported")
-    named = [name for name in step.layer.call if name in ("query", "value", "key")]
+    said = step.layer.call
+    named = [name for name in said if name in ("query", "value", "key") and said[name] is not None]
     places = ["query", "value", "key"][: len(step.inputs) - len(named)] + named
     found = dict(zip(places, step.inputs, strict=True))
     if "query" not in found or "value" not in found:

@@ -30,9 +30,18 @@ def bidirectional(step: Step) -> None:
     config = inner.get("config")
     if not isinstance(config, dict) or not config.get("return_sequences"):
         raise step.refused("only return_sequences=True is supported", "layer", "config")
+    backward = step.option("backward_layer", None)
+    if backward is not None and _told(backward) != _told(inner):
+        raise step.refused("both directions must be made alike", "backward_layer")
     within = step.within(inner["class_name"], config, "layer", "config")
     _recur(step, within, kinds[inner["class_name"]], bidirectional=True)
     step.flow = within.flow
+
+
+def _told(layer: Any) -> dict[str, Any]:
+    """What a direction is, but for what always differs."""
+    config = {**layer["config"], "class_name": layer["class_name"]}
+    return {key: said for key, said in config.items() if key not in ("name", "go_backwards")}
 
 
 def _recur(outer: Step, step: Step, kind: str, *, bidirectional: bool) -> None:

@@ -142,6 +142,21 @@ def test_penalties_are_told_with_the_weight_decay_that_is_the_same(
             "reset_after=True",
         ),
         (sequential(layer("LSTM", "r", units=2)), "/config/layers/1/config", "(time, features)"),
+        (
+            sequential(
+                layer(
+                    "Bidirectional",
+                    "r",
+                    layer=layer("GRU", "forward", units=2, return_sequences=True),
+                    backward_layer=layer(
+                        "GRU", "back", units=3, return_sequences=True, go_backwards=True
+                    ),
+                ),
+                shape=(5, 3),
+            ),
+            "/config/layers/1/config/backward_layer",
+            "made alike",
+        ),
         (sequential(DENSE, shape=(None,)), "/config/layers/0/config/batch_shape", "must be known"),
         (sequential(layer("Add", "a")), "/config/layers/1/config", "two inputs"),
         (sequential(), "/config/layers/0/config", "output is not its last layer"),
