@@ -101,6 +101,8 @@ def alpha_dropout(step: Step) -> None:
 
 
 def _rate(step: Step) -> float:
+    if step.option("noise_shape", None) is not None:
+        raise step.refused("masks of another shape are not supported", "noise_shape")
     rate = step.option("rate", 0.5)
     if isinstance(rate, bool) or not isinstance(rate, int | float):
         raise step.refused(f"`rate` must be a number, not {rate!r}", "rate")

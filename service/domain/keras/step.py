@@ -207,6 +207,10 @@ class Step:
 
     def _own_or_shared(self, entry: dict[str, Any]) -> dict[str, Any]:
         """What is written of a layer with parameters: later uses share those of the first."""
+        if self.option("trainable", True) is False:
+            self.note("trainable=False: it is measured and trained like any other")
+        if self.option("lora_rank", None):
+            self.note("lora_rank is left out: the kernel itself is measured and trained")
         owned = self.written.owned.setdefault(self.layer.name, [])
         if not self.layer.turn:
             owned.append(entry)

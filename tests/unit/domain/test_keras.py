@@ -117,6 +117,19 @@ def test_penalties_are_told_with_the_weight_decay_that_is_the_same(
         )
 
 
+def test_what_is_trained_here_and_not_in_keras_is_told() -> None:
+    frozen = [layer("Dense", f"fc{n}", units=3, trainable=False) for n in range(2)]
+    layers = [
+        *frozen,
+        layer("ReLU", "act", trainable=False),
+        layer("Dense", "low", units=3, lora_rank=2),
+    ]
+    assert translate(sequential(*layers)).notes == (
+        "keras: layers `fc0`, `fc1`: trainable=False: it is measured and trained like any other",
+        "keras: layer `low`: lora_rank is left out: the kernel itself is measured and trained",
+    )
+
+
 @pytest.mark.parametrize(
     ("model", "pointer", "said"),
     [
@@ -156,6 +169,11 @@ def test_penalties_are_told_with_the_weight_decay_that_is_the_same(
             ),
             "/config/layers/1/config/backward_layer",
             "made alike",
+        ),
+        (
+            sequential(layer("Dropout", "d", rate=0.5, noise_shape=[None, 1])),
+            "/config/layers/1/config/noise_shape",
+            "another shape",
         ),
         (sequential(DENSE, shape=(None,)), "/config/layers/0/config/batch_shape", "must be known"),
         (sequential(layer("Add", "a")), "/config/layers/1/config", "two inputs"),
