@@ -57,6 +57,8 @@ class HalfPrecisionOverflow:
                 "layers": {x.name: x.precision.gradient_abs_max for x in layers if x.precision},
                 "precision": case.plan.precision,
             },
-            causes=["Gradients are larger than float16's largest number, 65504."],
+            causes=[
+                f"Gradients are larger than {case.plan.precision} can hold; float16 ends at 65504."
+            ],
         )
         return Reading(found, 0.3, 0.9) if case.plan.precision in PURE else Reading(found)
