@@ -21,8 +21,8 @@ drawn, of each family about as many, and taken in random order), are repaired by
 and then trained as the labels were (`tests/cases/oracle.py`). *Not sick* is a network that SGD or
 Adam trains at least half-way, *healthy* one that both bring to 90 % training accuracy in 400 steps;
 our detectors have no say in that. An own case whose labelling took longer than 25 s was passed
-over. `recurrent-1-8`, `transformer-3-7`, `pyramid-2-24` and `dropout-2-24` were at hand when the
-search was last changed: they are no test of it.
+over. `recurrent-1-8`, `recurrent-2-47`, `transformer-3-7`, `pyramid-2-24`, `dropout-2-24` and the
+healthy `bottleneck-2-32` were at hand when the search was last changed: they are no test of it.
 {rivals}
 `changes` are recommendations in a prescription, `cost` is the processor time of finding the
 repair, diagnosis and short trainings included, as a multiple of one bare forward and backward pass
