@@ -50,6 +50,11 @@ class Look:
         return self.seeds * self.batches
 
 
+GLANCE = Look(seeds=1, batches=2)
+"""The least that is worth a look: two batches are the fewest between which a gradient can be
+compared."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProbePlan:
     """Everything the probing room needs to know besides the model."""

@@ -26,8 +26,10 @@ def batch_normalizations(graph: fx.Graph, layers: Sequence[Layer]) -> dict[int, 
     ]
     found: dict[int, BatchNormalization] = {}
     for node, place in order.items():
+        if operations.name_of(node) not in _BATCH_NORMS:
+            continue
         begun = [(start, index) for start, index in starts if start <= place]
-        if operations.name_of(node) not in _BATCH_NORMS or not begun:
+        if not begun:
             continue
         source = node.args[0]
         shape: tuple[int, ...] = source.meta.get("shape", ()) if isinstance(source, fx.Node) else ()

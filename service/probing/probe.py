@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -163,6 +164,20 @@ class Seed:
         totals = [total for total, _ in again if total is not None]
         if totals:
             torch._foreach_add_(totals, [gradient for _, gradient in again])
+
+    def so_far(self) -> Seed:
+        """A copy that is finished with the batches there were, and that further ones leave as it
+        is."""
+        copied = copy.copy(self)
+        copied.records = [record.so_far() for record in self.records]
+        copied.parameters = {
+            name: replace(record, norms=list(record.norms))
+            for name, record in self.parameters.items()
+        }
+        copied.losses, copied.grad_norms = list(self.losses), list(self.grad_norms)
+        copied.input_norms = list(self.input_norms)
+        copied.finish()
+        return copied
 
     @torch.no_grad()
     def finish(self) -> None:

@@ -45,6 +45,16 @@ class LayerRecord:
     step_gradients: tuple[float | None, ...] = ()
     """Likewise."""
 
+    def so_far(self) -> LayerRecord:
+        """A copy that further batches leave as it is."""
+        numbers = {name: list(values) for name, values in self.numbers.items()}
+        return replace(
+            self,
+            numbers=defaultdict(list, numbers),
+            active=list(self.active),
+            sample_gains=list(self.sample_gains),
+        )
+
 
 class Watch:
     """Collects the statistics of one seed's batches."""

@@ -26,7 +26,7 @@ from service.domain.measurements import (
     ModelFacts,
     Trial,
 )
-from service.domain.probe_plan import Look, ProbePlan
+from service.domain.probe_plan import GLANCE, Look, ProbePlan
 from service.probing import devices, export, trial
 from service.probing.answer import loss_for
 from service.probing.batch_norm import batch_normalizations
@@ -118,6 +118,10 @@ class Session:
         self.dropout = by_layer(self.recording.module.graph, self.layers)
         self.inputs = () if data is None else self._input_statistics(data)
         self.gradient_check: GradientCheck | None = None
+        self._glanced: Seed | None = None
+        """What a glance shows, remembered from the last whole probe."""
+        self._signal: dict[int, float] | None = None
+        """Likewise, shares of signal; None until that probe has come to its end."""
         self.beside = beside if wide is None else self._in_float32(wide, fitted)
 
     def _tried(
@@ -240,20 +244,11 @@ class Session:
     def _at_scale(self, loss_scale: float, plan: ProbePlan, after_steps: int = 0) -> Measurements:
         """Everything measured, the loss times so much."""
         with self._loss_scaled(loss_scale):
-            return self._measured(plan, after_steps)
+            return self._measured(plan, after_steps, scaled=loss_scale != 1.0)
 
-    def _measured(self, plan: ProbePlan, after_steps: int) -> Measurements:
-        observed = self._watched()
-        seeds, signal = [], {}
-        try:
-            for index in range(plan.seeds):
-                self.weights.draw(index)
-                self._settle(index, after_steps)
-                seeds.append(self._measure_seed(observed, index, plan.batches))
-                if index == 0:
-                    signal = self._signal_shares()
-        finally:
-            self.restore()
+    def _measured(self, plan: ProbePlan, after_steps: int, *, scaled: bool = False) -> Measurements:
+        plain = not after_steps and not scaled
+        seeds, signal = (plain and self._glance(plan)) or self._run(plan, after_steps, plain=plain)
         attainable = attainable_shares(self.recording.module.graph, self.layers) if signal else {}
         measured = summed_up(seeds, self.loss, self.output_shape, self.model.frozen)
         return replace(
@@ -280,6 +275,41 @@ class Session:
             notes=tuple(notes_on(self.model, self.device.type, self.cuts, recorded=self.recorded)),
             after_steps=after_steps,
         )
+
+    def _glance(self, plan: ProbePlan) -> tuple[list[Seed], dict[int, float]] | None:
+        """What the whole probe has seen already, where the plan is but a glance; else None."""
+        is_glance = (plan.seeds, plan.batches) == (GLANCE.seeds, GLANCE.batches)
+        if self._glanced is None or self._signal is None or not is_glance:
+            return None
+        return [self._glanced], self._signal
+
+    def _run(
+        self, plan: ProbePlan, after_steps: int, *, plain: bool
+    ) -> tuple[list[Seed], dict[int, float]]:
+        """Every seed, and the shares of signal of the first. `plain`: no steps, no loss scale."""
+        observed = self._watched()
+        remembers = plain and self._is_whole(plan)
+        self._signal = None if remembers else self._signal
+        seeds, signal = [], {}
+        try:
+            for index in range(plan.seeds):
+                self.weights.draw(index)
+                self._settle(index, after_steps)
+                glances = remembers and index == 0
+                seeds.append(self._measure_seed(observed, index, plan.batches, glances=glances))
+                if index == 0:
+                    signal = self._signal_shares()
+        finally:
+            self.restore()
+        if remembers:
+            self._signal = signal
+        return seeds, signal
+
+    def _is_whole(self, plan: ProbePlan) -> bool:
+        """Whether a glance at the same model is a part of this: not where every batch may take
+        another path."""
+        whole = (plan.seeds, plan.batches) == (self.plan.seeds, self.plan.batches)
+        return whole and plan.batches >= GLANCE.batches and self.recorded
 
     def _watched(self) -> Observed:
         """The recording with its taps; made once, unless every batch takes a path of its own."""
@@ -425,7 +455,8 @@ class Session:
                 on_step=self.pace.step,
             )
 
-    def _measure_seed(self, observed: Observed, index: int, batches: int) -> Seed:
+    def _measure_seed(self, observed: Observed, index: int, batches: int, *, glances: bool) -> Seed:
+        """`glances`: what there is after so few batches is remembered."""
         seed = Seed(observed, self.recording)
         for number in range(batches):
             batch = self.batch(index, number)
@@ -438,6 +469,8 @@ class Session:
                 seed.rounds_away(self.plan.optimizer or SETTLING)
             if number == index == 0 and self.gradient_check is None and not self.precision.half:
                 self._check_gradient(seed, batch)
+            if glances and number + 1 == GLANCE.batches:
+                self._glanced = seed.so_far()
             self.pace.step()
         seed.finish()
         return seed

@@ -22,6 +22,8 @@ class Weights:
         self.pretrain: Callable[[int], dict[str, Tensor]] | None = None
         """What pre-training finds for a seed, asked once for each; None without pre-training."""
         self._found: dict[int, dict[str, Tensor]] = {}
+        self.redrawn: dict[str, Tensor] | None = None
+        """What the first seed has other than as it came, where a change draws it anew."""
 
     @property
     def values(self) -> dict[str, Tensor]:
@@ -41,8 +43,7 @@ class Weights:
         self.restore()
         model = self._model
         if model.fresh is not None and (seed or model.redrawn):
-            devices.seed(self._seed + seed)
-            for name, value in model.fresh().items():
+            for name, value in self._fresh(model.fresh, seed).items():
                 model.parameters[name].copy_(value)
         if self.pretrain is None:
             return
@@ -50,3 +51,21 @@ class Weights:
             self._found[seed] = self.pretrain(seed)
         for name, value in self._found[seed].items():
             model.parameters[name].copy_(value)
+
+    def _fresh(self, fresh: Callable[[], dict[str, Tensor]], seed: int) -> dict[str, Tensor]:
+        """Another initialization, by name. That of the first seed, which every training begins
+        with, is drawn once, and kept where it is other than as it came. Torch's generator is left
+        as it was, so that what is drawn next does not depend on whether this was."""
+        if seed == 0 and self.redrawn is not None:
+            return self.redrawn
+        with torch.random.fork_rng(devices=[]):
+            devices.seed(self._seed + seed)
+            values = fresh()
+        if seed == 0:
+            own = {name: value.to(self.start[name]) for name, value in values.items()}
+            values = self.redrawn = {
+                name: value
+                for name, value in own.items()
+                if not torch.equal(value, self.start[name])
+            }
+        return values

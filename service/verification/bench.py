@@ -9,6 +9,7 @@ from typing import Any
 
 from service.diagnosis.diagnose import wants_settling
 from service.diagnosis.thresholds import SURE
+from service.domain import probe_plan
 from service.domain.errors import ChangeRefused
 from service.domain.findings import Diagnosis, Verdict
 from service.domain.measurements import Measurements, Trial
@@ -22,7 +23,7 @@ from service.verification.effects import Judged, effect, rank, threats
 SETTLING_STEPS = 2
 """Optimizer steps before a second look: the first moves a zero-initialised last layer or branch,
 the second lets the gradient through it (Zhang et al. 2019, Fixup; Goyal et al. 2017, §5.1)."""
-GLANCE = Look(seeds=1, batches=2)
+GLANCE = probe_plan.GLANCE
 """What is measured of a change at first: two passes in place of twelve. Two batches are the fewest
 between which a gradient can be compared."""
 
