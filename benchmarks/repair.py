@@ -68,7 +68,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     INITIALIZERS: ("initializer",),
     FIXED: tuple(kind for kind in ALL_KINDS if kind != "activation"),
 }
-RIVALS_SECONDS = 4.0
+RIVALS_SECONDS = 25.0
 """The same, beyond which a case is not repaired in other ways: each costs as much as a label."""
 BATCH, PASSES = 64, 9
 """Samples, and how often the bare pass is timed, before the analysis and after."""

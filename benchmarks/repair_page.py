@@ -47,9 +47,10 @@ Not sick and healthy after our prescription, of all.
 {left}
 """
 
-RIVALS = """{count} quick ones (labelled within 4 s, evenly spread; as many as a row says) are
-repaired in other ways, too. *Random search* draws initialization, activation and normalization as
-often as we train sets of one size, at most, and keeps the one whose short training learns most."""
+RIVALS = """{count} of those that were labelled within 25 s, evenly spread, are repaired in other
+ways, too; the costlier the way, the fewer (as many as a row says). *Random search* draws
+initialization, activation and normalization as often as we train sets of one size, at most, and
+keeps the one whose short training learns most."""
 NO_RIVALS = "Other ways of repair were not run this time."
 
 
