@@ -31,6 +31,7 @@ from service.probing.loaders import exported_program
 from service.probing.loaders.torchscript import plain_executor
 from service.probing.pace import Pace
 from service.probing.session import Session
+from service.probing.threads import worth_sharing
 from service.probing.trace import first_lines
 
 ASK_LIMIT = 256 * 1024 * 1024
@@ -184,7 +185,7 @@ def _open(
     file: IO[bytes] | None = None
     if ask.architecture is None and model_fd is not None:
         file = os.fdopen(model_fd, "rb", closefd=False)
-    return Session.open(
+    session = Session.open(
         ask.plan,
         ask.architecture,
         file,
@@ -195,6 +196,10 @@ def _open(
         device=device,
         pace=pace,
     )
+    shapes = (tuple(value.shape) for value in session.model.parameters.values())
+    if not worth_sharing(shapes, session.plan.inputs, session.batch_size):
+        torch.set_num_threads(1)
+    return session
 
 
 def _do(session: Session | None, ask: protocol.Ask, output_fd: int) -> protocol.Reply:
