@@ -39,26 +39,6 @@ SIZES = (2, 8, 32)
 cut something, since a deep, narrow model takes its time whatever the batch size, and wide layers
 read all their weights for two samples as for thirty."""
 RUNS = 3
-"""Runs of a short training that does not learn, each trial_steps long (it usually gives up
-earlier)."""
-FEWEST_STEPS = 40
-"""Steps under which a run tells nothing: a model at chance is given up after so many."""
-HELD = 3.0
-"""Bytes held at the height of a pass over the bytes of all operations' outputs: the outputs,
-their gradients, and the workspace of reductions and convolutions."""
-COPIES = 5.0
-"""Times the parameters are in memory while they are trained: themselves, their start, gradients,
-and two moments of Adam."""
-MIB = 1024 * 1024
-
-
-SMALLEST = 2
-"""Samples of the first measured passes: two, for batch statistics."""
-LARGER = (16, 8, 4)
-"""Samples of the second ones, the first of these that fits: taken only where the first would cut
-something, since a deep, narrow model takes its time whatever the batch size, and wide layers read
-all their weights for two samples as for sixteen."""
-RUNS = 3
 """Measured passes of one size, at most."""
 PILOT_SHARE = 0.1
 """Share of budget_seconds that measured passes may take after the first one."""
