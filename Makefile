@@ -33,8 +33,9 @@ worker: $(BASE) $(EXTRA) ## one more worker on the same database, told by the br
 migrate: $(BASE) ## bring the database of the settings to the current schema
 	@$(PY) -m alembic upgrade head
 
+# Files of tests side by side, whole: what a file sets up once is set up once.
 test: $(DEV) $(GENERATOR) ## everything that can fail
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(DEV) ## ruff
 	@$(PY) -m ruff check .

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from api import VERSION
@@ -50,6 +50,22 @@ def analysis_out(analysis: Analysis) -> AnalysisOut:
         cost=CostOut.model_validate(report.cost) if report else None,
         diagnosis=diagnosis_out(analysis.id, report) if report else None,
     )
+
+
+def analysis_json(analysis: Analysis) -> bytes:
+    """The whole answer as JSON, as `analysis_out` would be. Of layers, which may be thousands, one
+    at a time is held as a wire type; they stand last."""
+    report = analysis.report
+    if report is None or not report.layers:
+        return analysis_out(analysis).model_dump_json().encode()
+    bare = analysis_out(replace(analysis, report=replace(report, layers=()))).model_dump_json()
+    layers = (LayerOut.model_validate(one).model_dump_json().encode() for one in report.layers)
+    first = next(layers)
+    rest = (part for layer in layers for part in (b",", layer))
+    return b"".join((bare.removesuffix(_NO_LAYERS).encode(), b'"layers":[', first, *rest, b"]}}"))
+
+
+_NO_LAYERS = '"layers":[]}}'
 
 
 def analysis_head_out(analysis: Analysis) -> AnalysisHeadOut:

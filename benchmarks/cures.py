@@ -1,6 +1,6 @@
 """What is known of the cures: writes docs/cures.md (half an hour).
 
-    make cures, or python -m benchmarks.cures [--seeds 2] [--swaps 14]
+    make cures, or python -m benchmarks.cures [--seeds 2] [--swaps 45]
 
 The page says how often the recommended clipping norm is the right one (`benchmarks.clipping`), how
 often the recommended activation and normalization are (`benchmarks.swaps`) and what greedy
@@ -79,7 +79,7 @@ def page(seeds: int, cases: int) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--swaps", type=int, default=14, help="cases for other activations")
+    parser.add_argument("--swaps", type=int, default=45, help="cases for other activations")
     torch.set_num_threads(1)
     arguments = parser.parse_args()
     PAGE.write_text(page(arguments.seeds, arguments.swaps), encoding="utf-8")

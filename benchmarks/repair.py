@@ -252,7 +252,8 @@ def main() -> None:
 def _fill(records: Records, cases: Sequence[Case], arguments: argparse.Namespace) -> None:
     """Ours for all, then the other ways for some."""
     sick = [case for case in cases if case["label"] == "sick"]
-    records.fill([(case, OURS) for case in cases], arguments.jobs)
+    if OURS in arguments.ways:
+        records.fill([(case, OURS) for case in cases], arguments.jobs)
     others = [way for way in arguments.ways if way != OURS]
     quick = [case for case in sick if case["s"] <= RIVALS_SECONDS]
     some = [quick[index] for index in sorted(spread(len(quick), arguments.rivals))]

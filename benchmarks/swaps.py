@@ -208,7 +208,7 @@ def compared(count: int, jobs: int, path: Path = RECORDS) -> Iterator[Outcome]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=14)
+    parser.add_argument("--cases", type=int, default=45)
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     told = list(compared(arguments.cases, arguments.jobs))

@@ -47,6 +47,10 @@ ENTRY = "service.probing.child:serve"
 """A child's life; by name, because only the child may import torch."""
 WARM_UP = "service.probing.child:warm_up"
 """One whole job before the first fork."""
+WARM_UP_SYMBOLIC = "service.probing.symbolic:warm_up"
+"""Another before the first exported program, or spec that comes near the memory's bound."""
+REHEARSE = "service.probing.child:rehearse"
+"""What the next child does while it waits."""
 CHECKED_FILES = 4096
 """Models that are known to have passed the filter: named by their content, they never change."""
 CPU = "cpu"
@@ -208,6 +212,8 @@ def worker(settings: Settings, wake_fd: int | None = None) -> Iterator[Worker]:
         ENTRY,
         WARM_UP,
         files.path,
+        rehearse=REHEARSE,
+        warm_up_symbolic=WARM_UP_SYMBOLIC,
         threads=settings.threads_of_a_child,
         run_uploads_unsealed=settings.run_uploads_unsealed,
         gpu=facts.device != CPU,

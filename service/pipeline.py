@@ -11,6 +11,7 @@ from typing import Any
 
 from service.diagnosis.diagnose import diagnose, unmatched, wants_settling, wants_trial
 from service.domain.analysis import Stage
+from service.domain.architecture import Architecture
 from service.domain.baseline import Baseline
 from service.domain.errors import ChangeRefused
 from service.domain.findings import Diagnosis, Severity, Verdict
@@ -18,6 +19,7 @@ from service.domain.measurements import Measurements, ModelFacts, Trial
 from service.domain.model_source import ModelSource, SpecSource
 from service.domain.probe_plan import ProbePlan
 from service.domain.progress import Progress, progress
+from service.domain.recommendations import Recommendation
 from service.domain.report import Cost, Report
 from service.domain.request import AnalysisRequest
 from service.losable_session import LosableSession
@@ -29,7 +31,7 @@ from service.theory.prediction import with_predictions
 from service.verification.allowance import Allowance
 from service.verification.bench import SETTLING_STEPS, Bench, Judge, Submitted
 from service.verification.notes import BEFORE_UNKNOWN, NOT_COMPARED, OUT_OF_TIME
-from service.verification.verify import Verified, verify
+from service.verification.verify import Advise, Verified, verify
 
 
 def analyse(
@@ -64,18 +66,8 @@ def analyse(
                 diagnosis = _judge(request)(measurements, settled, trial)
         with watch.stage(Stage.RECOMMEND):
             architecture = source.architecture if isinstance(source, SpecSource) else None
-            advice = recommend(
-                diagnosis,
-                measurements,
-                architecture=architecture,
-                batch_size=facts.batch_size,
-                trial=trial,
-                allowed_changes=request.allowed_changes,
-                optimizer=plan.optimizer,
-                in_time=late.begins,
-            )
-            if request.model.kind == "keras" and architecture is not None:
-                advice = tuple(replace(one, code=in_keras(one, architecture)) for one in advice)
+            advise = _adviser(request, architecture, facts.batch_size, late.begins)
+            advice = advise(diagnosis, measurements, trial)
         with watch.stage(Stage.VERIFY, expected=len(advice)):
             submitted = Submitted(diagnosis, measurements, trial)
             allowance = Allowance(
@@ -88,6 +80,7 @@ def analyse(
                 architecture=architecture,
                 may_train=facts.trial_steps > 0,
                 keep=keep if request.retain == "all" else None,
+                advise=advise,
             )
         peak = session.peak_memory_mb()
     baseline = _baseline(request, find_baseline)
@@ -229,6 +222,34 @@ def _as_used(plan: ProbePlan, facts: ModelFacts, measurements: Measurements) -> 
 GRACE_SECONDS = 1.0
 """That recommending may take in any case: most kinds of change take milliseconds to think of, and
 advice that is not verified is better than none."""
+
+
+def _adviser(
+    request: AnalysisRequest,
+    architecture: Architecture | None,
+    batch_size: int,
+    in_time: Callable[[str], bool],
+) -> Advise:
+    """Recommendations in the words of what was sent."""
+
+    def advise(
+        diagnosis: Diagnosis, measurements: Measurements, trial: Trial | None
+    ) -> tuple[Recommendation, ...]:
+        advice = recommend(
+            diagnosis,
+            measurements,
+            architecture=architecture,
+            batch_size=batch_size,
+            trial=trial,
+            allowed_changes=request.allowed_changes,
+            optimizer=request.probe.optimizer,
+            in_time=in_time,
+        )
+        if request.model.kind != "keras" or architecture is None:
+            return advice
+        return tuple(replace(one, code=in_keras(one, architecture)) for one in advice)
+
+    return advise
 
 
 class _Late:

@@ -36,6 +36,8 @@ class Cure:
     """The same with the changes."""
     verdict: Verdict = Verdict.HEALTHY
     """Of the changed model."""
+    confidence: float = 1.0
+    """In that verdict, with its short training, 0 … 1; 1 without one."""
 
     @property
     def changes(self) -> tuple[dict[str, Any], ...]:

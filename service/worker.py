@@ -15,6 +15,7 @@ import structlog
 from service.domain.analysis import Failure, Queue, Stage
 from service.domain.errors import GraddxError, InternalError
 from service.domain.model_source import ModelSource, model_source
+from service.domain.probe_plan import ProbePlan
 from service.domain.progress import Progress, progress
 from service.domain.report import Report
 from service.domain.request import AnalysisRequest
@@ -59,6 +60,10 @@ class Outcome(StrEnum):
 
 class AbortableProber(Prober, Protocol):
     """A prober whose child can be ended from another thread."""
+
+    def prepare(self, source: ModelSource, plan: ProbePlan) -> None:
+        """Wait for whatever has to be there before this model's child can begin. Raises
+        GraddxError."""
 
     def abort(self) -> None:
         """Kill the child, if any: the session at work raises ProbeFailure."""
@@ -200,6 +205,7 @@ class Worker:
         self._work_for(analysis.owner)
         try:
             source = model_source(analysis.request.model, analysis.model_format or "spec")
+            self._prober.prepare(source, analysis.request.probe)  # on nobody's budget
             return self._analyse(analysis.request, source, self._prober, tell)
         except Abandoned:
             return None

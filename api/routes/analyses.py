@@ -18,7 +18,7 @@ from api.labels import read_labels
 from api.layers import Layers
 from api.negotiation import CSV, HTML, JSON, negotiate
 from api.openapi import analysis_body, problems
-from api.presenting import analyses_out, analysis_out
+from api.presenting import analyses_out, analysis_json
 from api.report.drawing import Drawer
 from api.routes.report import page_response
 from api.schemas.queries import HoldQuery, LayersQuery, ListQuery
@@ -176,7 +176,7 @@ def remove_analysis(request: Request, analysis_id: AnalysisId, engine: EngineDep
     negotiate(request, JSON)
     if not engine.remove(analysis_id):
         return Response(status_code=204)
-    body = analysis_out(engine.get(analysis_id)).model_dump_json()
+    body = analysis_json(engine.get(analysis_id))
     return Response(body, status_code=202, media_type=JSON)
 
 
@@ -230,12 +230,12 @@ async def _held(
     analysis = await wait_until_final(engine, analysis, seconds, request)
     address = str(request.url_for("read_analysis", analysis_id=analysis.id))
     if media_type in FORMS and analysis.status.final:
-        answer = _in_form(analysis, address, query, media_type)
+        answer = await run_in_threadpool(_in_form, analysis, address, query, media_type)
     elif media_type == HTML and (analysis.status.final or not query.gate):
         answer = await _as_page(analysis, address, query, drawer)
     else:
-        refused = refusal(analysis, address) if query.gate else None
-        answer = refused or _answer(analysis, address)
+        # In a thread: thousands of layers take seconds, and others wait meanwhile.
+        answer = await run_in_threadpool(_answer, analysis, address, query)
     answer.headers["Vary"] = "Accept"
     if analysis.status.final and not await request.is_disconnected():
         answer.background = BackgroundTask(engine.answered, analysis)  # once it is sent
@@ -244,8 +244,10 @@ async def _held(
     return answer
 
 
-def _answer(analysis: Analysis, address: str) -> Response:
-    body = analysis_out(analysis).model_dump_json()
+def _answer(analysis: Analysis, address: str, query: HoldQuery) -> Response:
+    if query.gate and (refused := refusal(analysis, address)):
+        return refused
+    body = analysis_json(analysis)
     if analysis.status.final:
         return Response(body, media_type=JSON, headers={"Content-Location": address})
     headers = {"Location": address, "Retry-After": RETRY_AFTER}

@@ -44,9 +44,9 @@ def page() -> str:
     torch.set_num_threads(1)
     before, began = os.getloadavg()[0], time.perf_counter()
     sections = []
-    for name, module in SECTIONS.items():
-        print(f"{name} …", flush=True)
+    for module in SECTIONS.values():
         sections.append(f"## {module.TITLE}\n\n{module.section()}")
+        print(f"{sections[-1]}\n", flush=True)  # of a run that is broken off, what there is
     minutes = (time.perf_counter() - began) / 60
     load = f"{before:.1f} before and {os.getloadavg()[0]:.1f} after"
     head = (

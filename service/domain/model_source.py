@@ -30,6 +30,9 @@ class ArtifactSource:
 
 ModelSource = SpecSource | ArtifactSource
 
+EXPORTED_PROGRAM = "exported_program"
+"""`ArtifactSource.format` of a .pt2."""
+
 
 def model_source(model: ModelRequest, model_format: str) -> ModelSource:
     """What a request's model means; a worker reads it again from the stored request.

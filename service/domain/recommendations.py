@@ -82,3 +82,9 @@ class Prescription:
     """Artifact id of the repaired weights, which the analysis owns; None where there are none."""
     layers_after: tuple[LayerAfter, ...] = ()
     """The layers of the repaired model, in order; empty where they were not measured."""
+
+
+def module_name(layer: str) -> str:
+    """What the recorded graph calls a module that a change adds at a layer, but for its ending;
+    weights of the repaired model are known by it."""
+    return "".join(letter if letter.isalnum() else "_" for letter in layer)

@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from service.domain.errors import ProbeOutOfMemory
+from service.domain.memory import AUTO_BATCH, COPIES, HELD, MIB
 from service.domain.probe_plan import ProbePlan
 
-AUTO_BATCH = 64
-"""Samples per probe batch when the request says auto: enough for BatchNorm and for the spread
-between samples; statistics over 4 × 3 such batches repeat within a few percent."""
 PROBE_SHARE = 0.4
 """Share of budget_seconds that the statistics may take; the rest is for the short training."""
 WATCHING = 1.5
@@ -25,15 +23,6 @@ TRIAL_RUNS = 3
 earlier)."""
 FEWEST_STEPS = 40
 """Steps under which a run tells nothing: a model at chance is given up after so many."""
-HELD = 3.0
-"""Bytes held at the height of a pass over the bytes of all operations' outputs: the outputs,
-their gradients, and the workspace of reductions and convolutions."""
-COPIES = 5.0
-"""Times the parameters are in memory while they are trained: themselves, their start, gradients,
-and two moments of Adam."""
-MIB = 1024 * 1024
-
-
 SIZES = (2, 8, 32)
 """Samples of the measured passes: two at first, for batch statistics; more only where fewer would
 cut something, since a deep, narrow model takes its time whatever the batch size, and wide layers
@@ -177,11 +166,16 @@ def _largest_batch(plan: ProbePlan, micro: MicroBatch, memory_mb: int | None) ->
     smallest = plan.batch_size or 1
     if holds < smallest:
         needed = (COPIES * micro.parameter_bytes + smallest * _held(micro)) / MIB
-        smaller = (
-            f"batch_size {holds} would fit"
-            if holds
-            else "shorter inputs or a smaller model need less"
-        )
+        alone = COPIES * micro.parameter_bytes
+        if holds:
+            smaller = f"batch_size {holds} would fit"
+        elif alone >= memory_mb * MIB:
+            smaller = (
+                f"the parameters alone, with gradients and what training keeps of each, take "
+                f"{alone / MIB:,.0f}: a smaller model needs less"
+            )
+        else:
+            smaller = "shorter inputs or a smaller model need less"
         raise ProbeOutOfMemory(
             f"a probe of batch_size {smallest} needs about {needed:,.0f} MiB and "
             f"{memory_mb:,} MiB are allowed; {smaller}"

@@ -7,6 +7,7 @@ survive it.
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import resource
@@ -25,14 +26,16 @@ from service.domain.errors import (
     ProbeFailure,
     ProbeOutOfMemory,
 )
+from service.domain.memory import AUTO_BATCH
 from service.domain.probe_plan import InputPlan, ProbePlan
 from service.probing import devices
-from service.probing.loaders import exported_program
+from service.probing.loaders.loaded import LoadedModel
 from service.probing.loaders.torchscript import plain_executor
+from service.probing.opening import Sent, opened
 from service.probing.pace import Pace
 from service.probing.session import Session
 from service.probing.threads import worth_sharing
-from service.probing.trace import first_lines
+from service.probing.trace import first_lines, quiet_failures
 
 ASK_LIMIT = 256 * 1024 * 1024
 """Bytes of one message from the worker, who is trusted: a bound against nonsense only."""
@@ -73,8 +76,15 @@ _CHANGES_OF_THE_SMALL_MODELS: dict[str, tuple[dict[str, Any], ...]] = {
 """One edit of each kind, by the first layer's name."""
 
 
+GARBAGE = (700, 10, 100)
+"""Thresholds of Python's collector: young objects as often as ever, all of them at every hundredth
+turn. Of a thousand layers come a million objects, nearly all of which stay: going through all of
+them whenever their number had grown by a quarter took a fifth of the time."""
+
+
 def serve(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
     """Answer messages until the worker hangs up or something fails."""
+    gc.set_threshold(*GARBAGE)
     session: Session | None = None
     with os.fdopen(channel_fd, "r+b", buffering=0) as channel:
         while (ask := _next(channel)) is not None:
@@ -99,16 +109,17 @@ def serve(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
 def warm_up() -> None:
     """One whole job before the first fork, so that no child imports a module or warms a cache.
 
-    A small model as spec, TorchScript and exported program: load, record, measure, settle, train,
-    export.
+    A small model as spec and TorchScript: load, record, measure, settle, train, export. PyTorch's
+    compiler and sympy are left out (`symbolic`).
     """
     torch.set_num_threads(1)
+    quiet_failures()
     # torch.fx.Interpreter makes a progress bar, and tqdm, where it is installed, a thread for it:
     # one that exists before the seal would escape it.
     hub.tqdm.monitor_interval = 0  # type: ignore[attr-defined]
     plan = ProbePlan(batch_size=4, batches=2, seeds=2, trial_steps=2)
-    _whole_job(Session.open(plan, resolve(SMALL_SPEC), None))
-    _whole_job(_with_data_and_weights(plan))
+    whole_job(Session.open(plan, resolve(SMALL_SPEC), None))
+    whole_job(_with_data_and_weights(plan))
     half = replace(plan, precision="float16", trial_steps=0)
     Session.open(half, resolve(SMALL_SPEC), None).measure()
     plain_executor()
@@ -118,39 +129,14 @@ def warm_up() -> None:
     file.seek(0)
     inputs = (InputPlan((4,)),)
     plan = ProbePlan(inputs=inputs, batch_size=4, batches=2, seeds=1, trial_steps=2)
-    _whole_job(Session.open(plan, None, file))
-    plan = ProbePlan(batches=2, seeds=1, trial_steps=2)
-    _whole_job(Session.open(plan, None, _small_program(), model_format=exported_program.FORMAT))
+    whole_job(Session.open(plan, None, file))
 
 
-class _SmallProgram(torch.nn.Module):
-    """Has a part without gradients and sizes that are reckoned, which are read by code of their
-    own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = torch.nn.Embedding(5, 4)
-        self.places: torch.Tensor
-        self.register_buffer("places", torch.ones(1, 9, 4), persistent=False)
-        self.head = torch.nn.Linear(4, 3)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        seen: torch.Tensor = self.embedding(tokens) + self.places[:, : tokens.shape[1]]
-        with torch.no_grad():
-            seen.mean().relu()
-        logits: torch.Tensor = self.head(torch.cat([seen, seen], 1).tanh().mean(1))
-        return logits
-
-
-def _small_program() -> io.BytesIO:
-    """A .pt2 file, its batch and length free."""
-    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=9)}
-    tokens = torch.ones(3, 4, dtype=torch.int64)
-    program = torch.export.export(_SmallProgram(), (tokens,), dynamic_shapes=(sizes,))
-    file = io.BytesIO()
-    torch.export.save(program, file)
-    file.seek(0)
-    return file
+def rehearse() -> None:
+    """A small job in the child itself, before it has a model: what it writes to first, of all that
+    it shares with the zygote, is its own then, and no request waits for the copies."""
+    plan = ProbePlan(batch_size=4, batches=1, seeds=1, trial_steps=0)
+    Session.open(plan, resolve(SMALL_SPEC), None).measure()
 
 
 def _with_data_and_weights(plan: ProbePlan) -> Session:
@@ -162,7 +148,8 @@ def _with_data_and_weights(plan: ProbePlan) -> Session:
     )
 
 
-def _whole_job(session: Session) -> None:
+def whole_job(session: Session) -> None:
+    """Everything that a session is asked for, and what is said of it, to and fro."""
     facts = protocol.encode(protocol.Opened(session.facts()))
     measured = protocol.encode(protocol.Measured(session.measure()))
     settled = protocol.encode(protocol.Measured(session.measure(after_steps=1)))
@@ -180,26 +167,26 @@ def _open(
     data: bytes | None,
     pace: Pace,
 ) -> Session:
-    torch.set_num_threads(max(1, ask.threads))
+    torch.set_num_threads(ask.threads)
     device = devices.opened(ask.device, ask.memory_fraction)
     file: IO[bytes] | None = None
     if ask.architecture is None and model_fd is not None:
         file = os.fdopen(model_fd, "rb", closefd=False)
-    session = Session.open(
-        ask.plan,
-        ask.architecture,
-        file,
-        model_format=ask.format,
-        memory_mb=devices.memory_mb(device, ask.memory_mb, ask.memory_fraction),
-        weights=weights or None,
-        data=data or None,
-        device=device,
-        pace=pace,
-    )
-    shapes = (tuple(value.shape) for value in session.model.parameters.values())
-    if not worth_sharing(shapes, session.plan.inputs, session.batch_size):
-        torch.set_num_threads(1)
+    sent = Sent(ask.architecture, file, ask.format, weights or None, data or None)
+    memory_mb = devices.memory_mb(device, ask.memory_mb, ask.memory_fraction)
+    found = opened(ask.plan, sent, device, memory_mb)
+    _share(ask.threads, found.model, found.plan.inputs, found.plan.batch_size or AUTO_BATCH)
+    session = Session.of(found, memory_mb=memory_mb, device=device, pace=pace)
+    _share(ask.threads, session.model, session.plan.inputs, session.batch_size)
     return session
+
+
+def _share(
+    threads: int, model: LoadedModel, inputs: tuple[InputPlan, ...], batch_size: int
+) -> None:
+    """So many threads, where they pay off for batches of this size."""
+    shapes = (tuple(value.shape) for value in model.parameters.values())
+    torch.set_num_threads(threads if worth_sharing(shapes, inputs, batch_size) else 1)
 
 
 def _do(session: Session | None, ask: protocol.Ask, output_fd: int) -> protocol.Reply:

@@ -17,7 +17,8 @@ from torch import Tensor, fx, nn
 from service.domain.errors import ChangeRefused
 from service.domain.layers import LAYER_TYPES
 from service.domain.layers.initializers import INITIALIZERS
-from service.probing import operations
+from service.domain.recommendations import module_name
+from service.probing import operations, projections
 from service.probing.cells import maker, sweep
 from service.probing.dropout import dropouts
 from service.probing.layering import Layer
@@ -57,26 +58,31 @@ def edited(
     layers: tuple[Layer, ...],
     changes: tuple[Change, ...],
 ) -> LoadedModel:
-    """The model as changed, parameters shared. Raises ChangeRefused where that cannot be."""
-    surgery = _Surgery(recording, layers)
+    """The model as changed, parameters shared; its module is the recording's own where nothing but
+    initial values changes. Raises ChangeRefused where that cannot be."""
+    cuts = any(change.get("kind") != "initializer" for change in changes)
+    surgery = _Surgery(recording, layers, cuts=cuts)
     for change in changes:
         surgery.apply(change)
     return surgery.result(model)
 
 
 class _Surgery:
-    def __init__(self, recording: Recording, layers: tuple[Layer, ...]) -> None:
+    def __init__(self, recording: Recording, layers: tuple[Layer, ...], *, cuts: bool) -> None:
+        """`cuts`: whether operations change, for which the graph is copied."""
         self.recording = recording
         self.layers = {layer.name: layer for layer in layers}
+        self.cuts = cuts
         self.copies: dict[fx.Node, fx.Node] = {}
         self.graph = fx.Graph()
-        output = self.graph.graph_copy(recording.module.graph, self.copies)
-        self.graph.output(output)
-        self.root = sharing(recording.module)
+        if cuts:
+            self.graph.output(self.graph.graph_copy(recording.module.graph, self.copies))
+            self.root = sharing(recording.module)
         self.added: dict[str, nn.Module] = {}
         """By the path that their parameters are named by."""
         self.cells: dict[str, Callable[[], nn.Module]] = {}
-        """Of the added ones, those that start from random values; by the same path."""
+        """Of the added ones, those that start from random values, drawn for every seed; by the same
+        path."""
         self.redraws: dict[str, Redraw] = {}
 
     def apply(self, change: Change) -> None:
@@ -96,8 +102,8 @@ class _Surgery:
 
     def result(self, model: LoadedModel) -> LoadedModel:
         """The changed model; its seeds draw what the original's draw, and the redraws."""
-        module = fx.GraphModule(self.root, self.graph)
-        gone = self._no_longer_read()
+        module = fx.GraphModule(self.root, self.graph) if self.cuts else self.recording.module
+        gone = self._no_longer_read() if self.cuts else set()
         parameters = {name: p for name, p in model.parameters.items() if name not in gone}
         buffers = dict(model.buffers)
         for name, added in self.added.items():
@@ -152,7 +158,7 @@ class _Surgery:
             answer = operations.first_tensor(node)
             # What it is applied to now: a normalization may stand there since.
             source = _argument(self.copies[node])
-            self._put(f"{_plain(layer.name)}_activation", made(), answer, source)
+            self._put(f"{module_name(layer.name)}_activation", made(), answer, source)
         self._initialize(change)
 
     def _normalize(self, change: Change) -> None:
@@ -161,7 +167,7 @@ class _Surgery:
                 raise ChangeRefused("a normalization names what it follows, its type and args")
             name = str(entry.get("after"))
             node = _weighed(self._layer(name))
-            self._put(f"{_plain(name)}_norm", _normalization(entry), node, self.copies[node])
+            self._put(f"{module_name(name)}_norm", _normalization(entry), node, self.copies[node])
 
     def _parameter(self, name: str) -> Tensor:
         """Of the modules added, or of the model."""
@@ -173,17 +179,33 @@ class _Surgery:
         return self.recording.parameters[name]
 
     def _add_skips(self, change: Change) -> None:
-        begins = change.get("begins", {})
+        begins, maps = change.get("begins", {}), change.get("projections", {})
         for layer in self._named(change):
             entry, output = self._layer(str(begins.get(layer.name, layer.name))).entry, layer.output
-            if entry is None or entry.meta["shape"] != output.meta["shape"]:
-                raise ChangeRefused(f"layer {layer.name} does not keep the shape of its input")
+            if entry is None:
+                raise ChangeRefused(f"layer {layer.name} reads nothing that could be added")
             after, readers = self.copies[output], list(self.copies[output].users)
+            around = self.copies[entry]
+            if layer.name in maps:
+                around = self._projected(maps[layer.name], entry, output)
+            elif entry.meta["shape"] != output.meta["shape"]:
+                raise ChangeRefused(f"layer {layer.name} does not keep the shape of its input")
             with self.graph.inserting_after(after):
-                joined = self.graph.call_function(torch.add, (after, self.copies[entry]))
+                joined = self.graph.call_function(torch.add, (after, around))
             _redirect(readers, after, joined)
             self.copies[output] = joined
         self._initialize(change)
+
+    def _projected(self, wanted: Mapping[str, Any], entry: fx.Node, output: fx.Node) -> fx.Node:
+        """A linear map of what a block reads, to the shape of what the block gives."""
+        name = str(wanted.get("name"))
+        if not name.isidentifier() or name in self.added or hasattr(self.root, name):
+            raise ChangeRefused(f"{name!r} is no name for another module")
+        made = projections.maker(wanted, entry.meta["shape"], output.meta["shape"])
+        self._add(name, made(), name)
+        self.cells[name] = made
+        with self.graph.inserting_before(self.copies[output]):
+            return self.graph.call_module(name, (self.copies[entry],))
 
     def _exchange_cells(self, change: Change) -> None:
         ordered = list(self.layers.values())
@@ -195,7 +217,7 @@ class _Surgery:
                 )
             made = maker(change, layer.name, steps.time_dim)
             old, owner = self.copies[steps.outputs], layer.parameters[0].rpartition(".")[0]
-            name = f"{_plain(layer.name)}_cell"
+            name = f"{module_name(layer.name)}_cell"
             self._add(name, made(), owner)
             self.cells[owner] = made
             with self.graph.inserting_before(old):
@@ -323,10 +345,6 @@ def _erase(graph: fx.Graph, node: fx.Node) -> None:
 def _writes(node: fx.Node) -> bool:
     schema = getattr(node.target, "_schema", None)
     return schema is not None and schema.is_mutable
-
-
-def _plain(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in name)
 
 
 def _like(drawn: Tensor | None, parameter: Tensor) -> Tensor:

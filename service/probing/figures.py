@@ -1,9 +1,9 @@
 """Many tensors of one shape to their numbers in one go: what the taps show, without a wait between.
 
 A stack (L, B, …) holds one tensor of each of L layers; a reduction answers one row of float64 per
-layer, which `read` on the processor turns into figures. Small tensors are bound by the cost of a
-call, so one call serves many layers and everything that can is left to `read`; on an accelerator
-nothing before it waits for a number.
+layer, which `read` on the processor turns into figures, a list with one entry per row. Small
+tensors are bound by the cost of a call, so one call serves many layers and everything that can is
+left to `read`; on an accelerator nothing before it waits for a number.
 
 Sums of squares of float32 overflow above 1e19 and vanish below 1e-19, just where exploding and
 vanishing models live. On the CPU the quick way is taken first, and layers whose norm lies outside
@@ -86,10 +86,13 @@ class Norm:
         """See Reduction."""
         return torch.cat(_Scaled(stack, exact).head(), 1)
 
-    def read(self, row: Tensor) -> Norms:
+    def read(self, rows: Tensor) -> list[Norms]:
         """The figures."""
-        nonfinite, top, norm = row[:3].tolist()
-        return _norms(nonfinite, top, norm, row[3:])
+        heads, tails = _apart(rows, 3)
+        return [
+            _norms(nonfinite, top, norm, tail)
+            for (nonfinite, top, norm), tail in zip(heads, tails, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +105,14 @@ class Extent:
         head, _ = scaled.head()
         return torch.cat([head, *_extremes(scaled.values.flatten(1))], 1)
 
-    def read(self, row: Tensor, count: int) -> reductions.Size:
+    def read(self, rows: Tensor, count: int) -> list[reductions.Size]:
         """The figures, of so many elements."""
-        nonfinite, top, norm, high, low = row.tolist()
-        if nonfinite > 0:
-            return reductions.Size(count, None, None, int(nonfinite))
-        return reductions.Size(count, norm * top, max(high, -low) * top, 0)
+        return [
+            reductions.Size(count, None, None, int(nonfinite))
+            if nonfinite > 0
+            else reductions.Size(count, norm * top, max(high, -low) * top, 0)
+            for nonfinite, top, norm, high, low in rows.tolist()
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +145,15 @@ class Gradient:
         tiny = _mean_of_ones(torch.le(sizes, FP16_TINY, out=sizes))
         return torch.cat([head, high, low, _share(sample, torch.ne, 0.0), tiny, *small, rows], 1)
 
-    def read(self, row: Tensor) -> GradientFigures:
+    def read(self, rows: Tensor) -> list[GradientFigures]:
         """The figures."""
-        nonfinite, top, norm, high, low, present, tiny = row[:7].tolist()
-        norms = _norms(nonfinite, top, norm, row[8:] if self.ranges else row[7:])
-        small = float(row[7]) if self.ranges else 0.0
+        heads, tails = _apart(rows, 8 if self.ranges else 7)
+        return [self._read(head, tail) for head, tail in zip(heads, tails, strict=True)]
+
+    def _read(self, head: list[float], tail: Tensor) -> GradientFigures:
+        nonfinite, top, norm, high, low, present, tiny = head[:7]
+        norms = _norms(nonfinite, top, norm, tail)
+        small = head[7] if self.ranges else 0.0
         # A tensor that is zero throughout loses nothing.
         lost = (tiny - (1.0 - present)) / present if present else 0.0
         largest = None if norms.norm is None else max(high, -low) * top
@@ -200,11 +209,17 @@ class Output:
                 found[flat, NORM + 2] = _centred(stack[flat], mean[flat])[:, 0]
         return found
 
-    def read(self, row: Tensor, shape: torch.Size) -> OutputFigures:
-        """The figures of a tensor of this shape."""
-        nonfinite, top, norm, mean, std, present, cosine, largest = row[:8].tolist()
+    def read(self, rows: Tensor, shape: torch.Size) -> list[OutputFigures]:
+        """The figures of tensors of this shape."""
+        heads, tails = _apart(rows, 8)
         samples, count = shape[0] if self.samples else shape.numel(), shape.numel()
-        rows, active = row[8 : 8 + samples], row[8 + samples :]
+        return [
+            self._read(head, tail[:samples], tail[samples:], count)
+            for head, tail in zip(heads, tails, strict=True)
+        ]
+
+    def _read(self, head: list[float], rows: Tensor, active: Tensor, count: int) -> OutputFigures:
+        nonfinite, top, norm, mean, std, present, cosine, largest = head
         norms = _norms(nonfinite, top, norm, rows)
         if norms.norm is None:
             return OutputFigures(norms, None, None, None, 1.0 - present, None, active)
@@ -262,9 +277,9 @@ class Outside:
         ]
         return torch.cat([ones, ones, ones, *shares], 1)
 
-    def read(self, row: Tensor) -> float:
-        """The share, 0 … 1."""
-        return math.fsum(row[3:].tolist())
+    def read(self, rows: Tensor) -> list[float]:
+        """The shares, 0 … 1."""
+        return [math.fsum(shares) for shares in rows[:, 3:].tolist()]
 
 
 class _Scaled:
@@ -331,6 +346,27 @@ def norms_of(tensors: Sequence[Tensor]) -> Tensor:
     return norms
 
 
+@torch.no_grad()
+def norms_in(stack: Tensor) -> Tensor:
+    """Norm of each tensor of a stack (P, …), float64 (P,), on its device; see `norms_of`."""
+    rows = _as_they_lie(stack)
+    if rows.device.type != "cpu":
+        found: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+        return found
+    norms = row_norms(rows)
+    for index, norm in enumerate(norms.tolist()):
+        if not SAFE_LOW < norm < SAFE_HIGH:
+            norms[index] = _exact_norm(rows[index])
+    return norms
+
+
+def _as_they_lie(stack: Tensor) -> Tensor:
+    """(P, …) → (P, elements) in the order of memory, where that spares a copy: gradients of
+    matrices that were read transposed come transposed."""
+    order = sorted(range(1, stack.ndim), key=stack.stride, reverse=True)
+    return stack.permute(0, *order).flatten(1)
+
+
 def _exact_norm(tensor: Tensor) -> float:
     """Whatever the tensor's scale; NaN when not finite."""
     flat = tensor.reshape(-1)
@@ -352,6 +388,12 @@ def _quick_norms(tensors: Sequence[Tensor]) -> Tensor:
         large = [i for i, tensor in enumerate(tensors) if tensor.numel() > BLOCK]
         norms[large] = torch.stack([row_norms(tensors[i].reshape(-1)) for i in large])
     return norms
+
+
+def _apart(rows: Tensor, columns: int) -> tuple[list[list[float]], tuple[Tensor, ...]]:
+    """The first columns of each row as numbers, and the rest of it."""
+    heads: list[list[float]] = rows[:, :columns].tolist()
+    return heads, rows[:, columns:].unbind(0)
 
 
 def _norms(nonfinite: float, top: float, norm: float, rows: Tensor) -> Norms:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor
-
 from service.probing.chains import (
     ACTIVATION,
     NORMALIZATION,
@@ -16,8 +14,6 @@ from service.probing.chains import (
     WEIGHT,
     Chain,
 )
-from service.probing.figures import Norm
-from service.probing.gathering import Gathering
 
 PARTS = (WEIGHT, ACTIVATION, NORMALIZATION, RESIDUAL)
 UNEXPLAINED = "unexplained"
@@ -25,64 +21,31 @@ PREFIX = "gradient.gain_parts."
 WORTH_NAMING = 0.05
 """Relative distance from 1 at which what is none of the parts (dropout, pooling, scaling) is
 named."""
-_BRANCH = -1
-NORM = Norm()
+BRANCH = -1
+"""In place of a part's number: where the data leaves for the weights, beside a skip."""
 
 
-class PathWatch:
-    """Norms of the gradient along the layers' own paths, batch by batch."""
-
-    def __init__(self, gathering: Gathering) -> None:
-        self._gathering = gathering
-        self.chains: dict[int, Chain] = {}
-        """By index of the layer."""
-        self._norms: dict[tuple[int, int], float | None] = {}
-
-    def end(self, index: int, number: int, tensor: Tensor) -> None:
-        """The tensor that ends part `number` of a layer passes."""
-        if tensor.requires_grad:
-            tensor.register_hook(lambda gradient: self._arrives((index, number), gradient))
-
-    def branch(self, index: int, tensor: Tensor) -> Tensor:
-        """The data input of a layer that also adds it to its output passes, on its way to the
-        weights; a view of its own, so that its gradient is the branch's alone."""
-        own = tensor.view_as(tensor)
-        self.end(index, _BRANCH, own)
-        return own
-
-    def factors(
-        self, index: int, at_entry: float | None, at_output: float | None
-    ) -> dict[str, float | None]:
-        """What each kind of part multiplies the norm of the gradient by on its way back, by dotted
-        statistic name; the product is at_entry / at_output. {} for layers that are no chain."""
-        chain = self.chains.get(index)
-        if chain is None:
-            return {}
-        found: dict[str, float | None] = {}
-        last = len(chain.parts) - 1
-        before = at_entry
-        if chain.branch_users:
-            before = self._norms.get((index, _BRANCH))
-        for number, part in enumerate(chain.parts):
-            if part.kind == OWN_RESIDUAL:
-                branch = self._norms.get((index, _BRANCH))
-                found[PREFIX + RESIDUAL] = _ratio(at_entry, branch)
-                continue
-            after = at_output if number == last else self._norms.get((index, number))
-            name = PREFIX + _named(part.kind)
-            found[name] = _product(found.get(name, 1.0), _ratio(before, after))
-            before = after
-        return found
-
-    def clear(self) -> None:
-        """Forget the batch."""
-        self._norms.clear()
-
-    def _arrives(self, place: tuple[int, int], gradient: Tensor) -> None:
-        def then(row: Tensor) -> None:
-            self._norms[place] = NORM.read(row).norm
-
-        self._gathering.add(NORM, gradient, then)
+def factors(
+    index: int,
+    chain: Chain,
+    norms: Mapping[tuple[int, int], float | None],
+    at_entry: float | None,
+    at_output: float | None,
+) -> dict[str, float | None]:
+    """What each kind of part multiplies the norm of the gradient by on its way back, by dotted
+    statistic name; the product is at_entry / at_output. `norms`: on the way, by layer and part."""
+    found: dict[str, float | None] = {}
+    last = len(chain.parts) - 1
+    before = norms.get((index, BRANCH)) if chain.branch_users else at_entry
+    for number, part in enumerate(chain.parts):
+        if part.kind == OWN_RESIDUAL:
+            found[PREFIX + RESIDUAL] = _ratio(at_entry, norms.get((index, BRANCH)))
+            continue
+        after = at_output if number == last else norms.get((index, number))
+        name = PREFIX + _named(part.kind)
+        found[name] = _product(found.get(name, 1.0), _ratio(before, after))
+        before = after
+    return found
 
 
 def gain_parts(means: Mapping[str, float | None]) -> dict[str, float | None] | None:

@@ -11,7 +11,8 @@ from torch import Tensor
 from service.probing.figures import Reduction, reckoned
 
 Then = Callable[[Tensor], None]
-"""What to do with one tensor's numbers, float64 on the CPU (see the reduction for their order)."""
+"""What to do with one tensor's numbers, float64 on the CPU, a row for each pass (see the reduction
+for their order)."""
 TOGETHER = 1 << 15
 """Elements from which a tensor is reduced by itself: a call costs little beside it."""
 HELD = 1 << 18
@@ -31,14 +32,14 @@ class Gathering:
     def add(
         self, reduction: Reduction, tensor: Tensor, then: Then, *, at_once: bool = False
     ) -> None:
-        """Reduce a tensor (B, …), now or (unless `at_once`: its elements may change) with others;
-        `then` gets the numbers when they are read."""
+        """Reduce a tensor (P, B, …) of P passes, now or (unless `at_once`: its elements may change)
+        with others; `then` gets P rows of numbers when they are read."""
         tensor = as_samples(tensor)
         count = tensor.numel()
         if count == 0:
             return
         if at_once or count >= TOGETHER:
-            self.ask(reckoned(reduction, tensor.unsqueeze(0))[0], then)
+            self.ask(reckoned(reduction, tensor), then)
             return
         key = (reduction, tensor.shape, tensor.dtype, tensor.device)
         self._waiting.setdefault(key, []).append((tensor, then))
@@ -68,9 +69,9 @@ class Gathering:
     def _reduce(self) -> None:
         waiting, self._waiting, self._held = self._waiting, {}, 0
         for (reduction, *_), members in waiting.items():
-            stack = torch.stack([tensor for tensor, _ in members])
-            found = reckoned(reduction, stack)
-            self.ask(found, _Each([then for _, then in members]))
+            tensors = [tensor for tensor, _ in members]
+            found = reckoned(reduction, tensors[0] if len(tensors) == 1 else torch.cat(tensors))
+            self.ask(found, _Each([then for _, then in members], len(tensors[0])))
 
 
 def _together(numbers: list[Tensor]) -> Tensor:
@@ -78,19 +79,20 @@ def _together(numbers: list[Tensor]) -> Tensor:
 
 
 class _Each:
-    """Deals the rows out."""
+    """Deals the rows out, so many to each."""
 
-    def __init__(self, members: list[Then]) -> None:
+    def __init__(self, members: list[Then], rows: int) -> None:
         self._members = members
+        self._rows = rows
 
     def __call__(self, rows: Tensor) -> None:
-        for then, row in zip(self._members, rows.unbind(0), strict=True):
-            then(row)
+        for then, own in zip(self._members, rows.split(self._rows), strict=True):
+            then(own)
 
 
 def as_samples(tensor: Tensor) -> Tensor:
-    """Detached, real, at least (B, elements)."""
+    """Detached, real, at least (P, B, elements)."""
     tensor = tensor.detach()
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
-    return tensor.reshape(-1, 1) if tensor.ndim < 2 else tensor
+    return tensor.reshape(len(tensor), -1, 1) if tensor.ndim < 3 else tensor

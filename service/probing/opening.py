@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from service.domain.architecture import Architecture
 from service.domain.errors import InternalError, ModelRaised
+from service.domain.model_source import EXPORTED_PROGRAM
 from service.domain.probe_plan import InputPlan, ProbePlan
-from service.probing import devices
+from service.probing import devices, foresight
 from service.probing.data import Data, read, read_weights
 from service.probing.devices import CPU
-from service.probing.loaders import exported_program, spec, torchscript
+from service.probing.loaders import spec, torchscript
 from service.probing.loaders.loaded import LoadedModel, loaded
 from service.probing.precision import PRECISIONS
 from service.probing.trace import first_lines
+
+if TYPE_CHECKING:
+    from service.probing.loaders.exported_program import ExportedProgram
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +53,19 @@ class Sent:
     """Rows as safetensors or npz."""
 
 
-def opened(plan: ProbePlan, sent: Sent, device: torch.device = CPU) -> Opened:
-    """Build a spec's model or load a file's. Raises ProbeFailure."""
+def opened(
+    plan: ProbePlan, sent: Sent, device: torch.device = CPU, memory_mb: int | None = None
+) -> Opened:
+    """Build a spec's model or load a file's, unless its size alone tells that no probe of it would
+    fit so many MiB (None: no bound). Raises ProbeFailure."""
     precision = PRECISIONS[plan.precision]
     program = None
     if sent.architecture is not None:
         plan = _with_inputs(plan, sent.architecture)
-    elif sent.file is not None and sent.model_format == exported_program.FORMAT:
-        program = exported_program.read(sent.file)
+    if memory_mb is not None:
+        _check_size(plan, sent, memory_mb)
+    if sent.architecture is None and sent.file is not None and _is_program(sent):
+        program = _program(sent.file)
         plan = program.fitted(plan)
     rows = None if sent.data is None else read(sent.data, precision.outside, plan.inputs)
     if rows is not None and not plan.inputs:
@@ -75,8 +84,26 @@ def opened(plan: ProbePlan, sent: Sent, device: torch.device = CPU) -> Opened:
     if program is not None and sent.file is not None:
         # What is built of a program shares its tensors, which are cast in place.
         sent.file.seek(0)
-        load = partial(exported_program.read(sent.file).build, mode=plan.mode)
+        load = partial(_program(sent.file).build, mode=plan.mode)
     return Opened(plan, model, rows, load(dtype=precision.outside, device=device))
+
+
+def _check_size(plan: ProbePlan, sent: Sent, memory_mb: int) -> None:
+    if sent.architecture is not None:
+        foresight.check_spec(plan, sent.architecture, memory_mb)
+    elif sent.file is not None and sent.file.seekable():
+        foresight.check_file(plan, sent.file, sent.model_format, memory_mb)
+
+
+def _is_program(sent: Sent) -> bool:
+    return sent.model_format == EXPORTED_PROGRAM
+
+
+def _program(file: IO[bytes]) -> ExportedProgram:
+    # Only here: it imports sympy and PyTorch's compiler, which nothing else needs.
+    from service.probing.loaders import exported_program
+
+    return exported_program.read(file)
 
 
 def _from_file(

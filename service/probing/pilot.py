@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from service.domain.errors import ModelRaised
+from service.domain.memory import AUTO_BATCH
 from service.domain.probe_plan import ProbePlan
 from service.probing.budget import (
-    AUTO_BATCH,
     COLD,
     PILOT_SHARE,
     RUNS,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from torch import Tensor
 from service.domain.measurements import SeedProfile
 from service.domain.probe_plan import OptimizerPlan
 from service.probing import devices, figures, reductions
+from service.probing.accounts import LayerRecord
 from service.probing.figures import CANCELS, Extent
 from service.probing.layering import Layer
 from service.probing.losses import Loss
@@ -22,6 +25,10 @@ from service.probing.recorder import Observed
 from service.probing.trace import Recording, preserved
 
 EXTENT = Extent()
+LARGE = 1 << 15
+"""Elements from which a parameter's gradient is looked at as it arrives, while it is in a core's
+cache, and only its sum over batches is kept: with all of them kept until the pass is over, a model
+of many parameters would be in memory once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,7 @@ class Seed:
     """One initialization (or one set of batches) and everything it showed."""
 
     def __init__(self, observed: Observed, recording: Recording) -> None:
-        self.records = observed.restart()
+        self.records = [LayerRecord() for _ in observed.layers]
         """Per layer."""
         self.observed = observed
         self.recording = recording
@@ -82,40 +89,85 @@ class Seed:
         self.input_norms: list[float | None] = []
         self._gathering = observed.watch.gathering
         for name, value in recording.parameters.items():
-            self._measure(name, value)
+            self.parameters[name] = ParameterRecord(reductions.Size(value.numel(), 0.0, 0.0, 0))
 
-    def _measure(self, name: str, parameter: Tensor) -> None:
+    def _measure(self, record: ParameterRecord, parameter: Tensor) -> None:
         """Its values; the numbers come with those of the first batch."""
-        record = ParameterRecord(reductions.Size(parameter.numel(), 0.0, 0.0, 0))
-        self.parameters[name] = record
 
-        def then(row: Tensor) -> None:
-            record.size = EXTENT.read(row, parameter.numel())
+        def then(rows: Tensor) -> None:
+            (record.size,) = EXTENT.read(rows, parameter.numel())
 
-        self._gathering.add(EXTENT, parameter.detach().reshape(1, -1), then)
+        self._gathering.add(EXTENT, parameter.detach().reshape(1, 1, -1), then)
 
     def run(self, batch: Batch, loss: Loss) -> None:
         """One forward and backward pass."""
         devices.seed(batch.seed)
+        if not self.losses:
+            for record, parameter in zip(
+                self.parameters.values(), self.recording.parameters.values(), strict=True
+            ):
+                self._measure(record, parameter)
         inputs = tuple(
             tensor.detach().requires_grad_(tensor.is_floating_point()) for tensor in batch.inputs
         )
+        self.observed.watch.begin([(0, self.records)])
         with preserved(self.recording.buffers), torch.enable_grad():
             output = self.observed.module(*inputs)
             value = loss.compute(output, batch.target(output, loss))
             wanted = [tensor for tensor in inputs if tensor.requires_grad]
-            found = gradients_of(value, [*self.recording.parameters.values(), *wanted])
+            with self._looking_at_large() as seen:
+                found = gradients_of(value, [*self.recording.parameters.values(), *wanted])
         gradients = [_widened(one) for one in found]
         self._gathering.ask(value, lambda told: self.losses.append(float(told)))
-        own = [
-            (record, gradient)
-            for record, gradient in zip(self.parameters.values(), gradients, strict=False)
-            if gradient is not None
-        ]
+        named = zip(self.parameters.items(), gradients, strict=False)
+        own = [(record, g) for (name, record), g in named if g is not None and name not in seen]
         arrived = [g for g in gradients[len(self.parameters) :] if g is not None]
         self._ask_norms(own, arrived, bool(wanted))
-        self.observed.watch.finish_batch()
+        self.observed.watch.finish()
         self._add(own)
+        count = len(self.losses)
+        norms = [r.norms[-1] for r in self.parameters.values() if len(r.norms) == count > 0]
+        self.grad_norms.append(joint_norm(norms))
+
+    @contextmanager
+    def _looking_at_large(self) -> Iterator[set[str]]:
+        """Names of the parameters whose gradient has been looked at by then. Not where that would
+        be waited for, as on an accelerator."""
+        seen: set[str] = set()
+        taken: set[int] = set()
+
+        @torch.no_grad()
+        def arrives(name: str, gradient: Tensor) -> Tensor:
+            seen.add(name)
+            self._arrives(self.parameters[name], gradient, taken)
+            # In its place something that takes no memory, and that nobody reads.
+            return gradient.new_zeros(()).expand_as(gradient)
+
+        hooks = [
+            parameter.register_hook(partial(arrives, name))
+            for name, parameter in self.recording.parameters.items()
+            if parameter.numel() >= LARGE
+            and parameter.device.type == "cpu"
+            and not self.observed.watch.ranges
+        ]
+        try:
+            yield seen
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _arrives(self, record: ParameterRecord, gradient: Tensor, taken: set[int]) -> None:
+        gradient = _dense(gradient)
+        norm = float(figures.norms_of([gradient]))
+        if not record.norms and gradient.ndim > 1 and len(gradient) > 1:
+            of_sum = float(figures.norms_of([gradient.flatten(1).sum(0)]))
+            record.unit_spread = spread(gradient, norm if math.isfinite(norm) else None, of_sum)
+        record.norms.append(norm if math.isfinite(norm) else None)
+        _count_nonfinite(record, gradient)
+        if record.total is None:
+            record.total = _owned(gradient, taken)
+        else:
+            record.total += gradient
 
     @torch.no_grad()
     def _ask_norms(
@@ -130,13 +182,12 @@ class Seed:
             found = [norm if math.isfinite(norm) else None for norm in told.tolist()]
             for (record, _), norm in zip(own, found, strict=False):
                 record.norms.append(norm)
-            self.grad_norms.append(joint_norm(found[: len(own)]))
             if wanted:
                 self.input_norms.append(joint_norm(found[len(own) :]))
 
         def then_spread(told: Tensor) -> None:
             for (record, gradient), norm in zip(matrices, told.tolist(), strict=True):
-                record.unit_spread = _spread(gradient, record.norms[0], norm)
+                record.unit_spread = spread(gradient, record.norms[0], norm)
 
         self._gathering.ask(norms, then)
         self._gathering.ask(sums, then_spread)
@@ -156,8 +207,7 @@ class Seed:
         """One more gradient of each, as autograd made it where nobody else holds it."""
         taken: set[int] = set()
         for record, gradient in own:
-            if record.norms[-1] is None:
-                record.nonfinite_gradient += gradient.numel() - int(gradient.isfinite().sum())
+            _count_nonfinite(record, gradient)
             if record.total is None:
                 record.total = _owned(gradient, taken)
         again = [(record.total, g) for record, g in own if len(record.norms) > 1]
@@ -188,16 +238,9 @@ class Seed:
             record.total_norm = norm if math.isfinite(norm) else None
             record.total = None
 
-    @torch.no_grad()
     def first_step(self, optimizer: OptimizerPlan) -> None:
         """After one batch: how much the optimizer's first step would change each parameter."""
-        moved = self._moved()
-        copies = _stepped(moved, optimizer)
-        torch._foreach_sub_(copies, [parameter for _, parameter, _ in moved])
-        changes = figures.norms_of(copies).tolist()
-        for (record, *_), change in zip(moved, changes, strict=True):
-            if math.isfinite(change) and record.size.norm:
-                record.update_ratio = change / record.size.norm
+        first_step(self._moved(), optimizer)
 
     @torch.no_grad()
     def rounds_away(self, optimizer: OptimizerPlan) -> None:
@@ -245,11 +288,37 @@ class Seed:
         return finite_mean(max(own, key=lambda record: record.size.count).norms)
 
 
+@torch.no_grad()
+def first_step(
+    moved: list[tuple[ParameterRecord, Tensor, Tensor]], optimizer: OptimizerPlan
+) -> None:
+    """How much the optimizer's first step would change each of these parameters, given its record,
+    its values and its gradient."""
+    copies = _stepped(moved, optimizer)
+    torch._foreach_sub_(copies, [parameter for _, parameter, _ in moved])
+    changes = figures.norms_of(copies).tolist()
+    for (record, *_), change in zip(moved, changes, strict=True):
+        if math.isfinite(change) and record.size.norm:
+            record.update_ratio = change / record.size.norm
+
+
 def _widened(gradient: Tensor | None) -> Tensor | None:
     """In 32 bits at least: what is summed over batches must not round."""
     if gradient is None or gradient.dtype.itemsize >= 4:
         return gradient
     return gradient.float()
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    """As `gradients_of` answers, in 32 bits at least."""
+    wide = _widened(gradient.to_dense() if gradient.is_sparse else gradient)
+    return gradient if wide is None else wide
+
+
+def _count_nonfinite(record: ParameterRecord, gradient: Tensor) -> None:
+    """Of the last gradient that was noted."""
+    if record.norms[-1] is None:
+        record.nonfinite_gradient += gradient.numel() - int(gradient.isfinite().sum())
 
 
 def _stepped(
@@ -287,7 +356,7 @@ def _owned(gradient: Tensor, taken: set[int]) -> Tensor:
     return gradient
 
 
-def _spread(gradient: Tensor, norm: float | None, of_sum: float) -> float | None:
+def spread(gradient: Tensor, norm: float | None, of_sum: float) -> float | None:
     """`unit_spread` from ‖g‖ and ‖Σ gᵢ‖, since mean ‖gᵢ − ḡ‖² = mean ‖gᵢ‖² − ‖ḡ‖²; by itself where
     the two cancel."""
     if not norm or not math.isfinite(of_sum):

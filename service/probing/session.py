@@ -20,14 +20,14 @@ from service.domain.errors import (
     Untraceable,
 )
 from service.domain.measurements import (
-    GradientCheck,
+    BatchNormalization,
     InputStatistics,
     Measurements,
     ModelFacts,
     Trial,
 )
-from service.domain.probe_plan import GLANCE, Look, ProbePlan
-from service.probing import devices, export, trial
+from service.domain.probe_plan import Look, ProbePlan
+from service.probing import export, trial
 from service.probing.answer import loss_for
 from service.probing.batch_norm import batch_normalizations
 from service.probing.beside import Beside
@@ -38,20 +38,19 @@ from service.probing.dropout import by_layer
 from service.probing.edits import edited
 from service.probing.feed import Feed
 from service.probing.fidelity import is_faithful
-from service.probing.gradient_check import GradientProbe, check
 from service.probing.input_statistics import input_statistics
 from service.probing.layering import Layer, layers_of
 from service.probing.loaders.loaded import LoadedModel
+from service.probing.losses import Loss
 from service.probing.notes import notes_on
-from service.probing.opening import Sent, opened
+from service.probing.opening import Opened, Sent, opened
 from service.probing.pace import Pace
 from service.probing.pilot import micro_batch
 from service.probing.precision import FLOAT32, PRECISIONS
 from service.probing.pretraining import Pretraining, asked, pretrain
-from service.probing.probe import Batch, Seed
-from service.probing.randomness import attainable_shares, signal_shares
-from service.probing.recorder import Observed
-from service.probing.settling import SETTLING, settle
+from service.probing.probe import Batch
+from service.probing.randomness import attainable_shares
+from service.probing.seeds import Seeds
 from service.probing.summary import summed_up
 from service.probing.trace import Recording, first_lines, primary_output
 from service.probing.training import is_of_training, scaled, split
@@ -68,6 +67,15 @@ PRETRAINING_SHARE = 0.1
 class Session:
     """The probing room's whole offer, behind the process wall."""
 
+    recording: Recording
+    layers: tuple[Layer, ...]
+    loss: Loss
+    output_shape: tuple[int, ...]
+    recorded: bool
+    """False: every batch may take a path of its own."""
+    batch_norms: Mapping[int, BatchNormalization]
+    dropout: Mapping[int, tuple[float, ...]]
+
     def __init__(
         self,
         model: LoadedModel,
@@ -81,13 +89,15 @@ class Session:
         beside: Beside | None = None,
         ranges: bool = False,
         pace: Pace | None = None,
+        alike: Session | None = None,
     ) -> None:
         """Record and time a micro-batch, fit the plan to budget and memory (MiB; None: no
         bound) unless it is `fitted`, record the model at the batch size that came out. Batches
         are rows of `data`, or drawn as the plan says. `wide`: the model with parameters in
         float32, where the plan's precision stores them in 16 bits; `beside`: it is open already.
         `ranges`: measure, too, what tells whether gradients fit into 16 bits. `pace`: told of
-        every batch and every step of the short training."""
+        every batch and every step of the short training. `alike`: a session over the same graph,
+        whose recording and taps hold for this one."""
         self.precision = PRECISIONS[plan.precision]
         self.model = model = replace(model, precision=self.precision)
         self.dtype = self.precision.outside
@@ -102,9 +112,24 @@ class Session:
         self.plan, self.batch_size, self.cuts = fitted.plan, fitted.batch_size, fitted.notes
         self.fits = fitted.largest
         """Samples estimated to fit the memory; None without a bound."""
-        inputs = self.feed.inputs(self.batch_size, 0, 0)
+        if alike is None:
+            self._record()
+        else:
+            self.recording, self.layers = alike.recording, alike.layers
+            self.loss, self.output_shape = alike.loss, alike.output_shape
+            self.recorded = alike.recorded
+            self.batch_norms, self.dropout = alike.batch_norms, alike.dropout
+        self._last_changed: tuple[str, Session] | None = None
+        self.inputs = () if data is None else self._input_statistics(data)
+        self._seeds: Seeds = Seeds(None if alike is None else alike._seeds)
+        self.beside = beside if wide is None else self._in_float32(wide, fitted)
+
+    def _record(self) -> None:
+        """At the batch size that came out."""
+        model, inputs = self.model, self.feed.inputs(self.batch_size, 0, 0)
         self.recording = model.record(inputs)
-        self.layers = layers_of(self.recording.module.graph, model.parameters)
+        graph = self.recording.module.graph
+        self.layers = layers_of(graph, model.parameters)
         self.loss, self.output_shape = loss_for(
             self.plan.loss, self.recording, self.buffers, inputs
         )
@@ -112,17 +137,8 @@ class Session:
         # What a spec can say has no branches, nor has a graph that was recorded before.
         straight = model.format == "spec" or isinstance(model.module, fx.GraphModule)
         self.recorded = straight or is_faithful(model, self.recording, batches, self.loss)
-        self._last_changed: tuple[str, Session] | None = None
-        self._observed: Observed | None = None
-        self.batch_norms = batch_normalizations(self.recording.module.graph, self.layers)
-        self.dropout = by_layer(self.recording.module.graph, self.layers)
-        self.inputs = () if data is None else self._input_statistics(data)
-        self.gradient_check: GradientCheck | None = None
-        self._glanced: Seed | None = None
-        """What a glance shows, remembered from the last whole probe."""
-        self._signal: dict[int, float] | None = None
-        """Likewise, shares of signal; None until that probe has come to its end."""
-        self.beside = beside if wide is None else self._in_float32(wide, fitted)
+        self.batch_norms = batch_normalizations(graph, self.layers)
+        self.dropout = by_layer(graph, self.layers)
 
     def _tried(
         self, wide: LoadedModel | None, memory_mb: int | None
@@ -170,7 +186,19 @@ class Session:
         initialization) or load a file's, torchscript or exported_program. Raises
         ProbeFailure."""
         sent = Sent(architecture, file, model_format, weights, data)
-        found = opened(plan, sent, device)
+        found = opened(plan, sent, device, memory_mb)
+        return cls.of(found, memory_mb=memory_mb, device=device, pace=pace)
+
+    @classmethod
+    def of(
+        cls,
+        found: Opened,
+        *,
+        memory_mb: int | None = None,
+        device: torch.device = CPU,
+        pace: Pace | None = None,
+    ) -> Session:
+        """Over what was opened. Raises ProbeFailure."""
         return cls(
             found.model,
             found.plan,
@@ -248,7 +276,7 @@ class Session:
 
     def _measured(self, plan: ProbePlan, after_steps: int, *, scaled: bool = False) -> Measurements:
         plain = not after_steps and not scaled
-        seeds, signal = (plain and self._glance(plan)) or self._run(plan, after_steps, plain=plain)
+        seeds, signal = self._seeds.measured(self, plan, after_steps, plain=plain)
         attainable = attainable_shares(self.recording.module.graph, self.layers) if signal else {}
         measured = summed_up(seeds, self.loss, self.output_shape, self.model.frozen)
         return replace(
@@ -257,7 +285,7 @@ class Session:
                 measured.model,
                 inputs=self.inputs,
                 answers_given=self.feed.data is not None and self.feed.data.answers is not None,
-                gradient_check=self.gradient_check,
+                gradient_check=self._seeds.gradient_check,
             ),
             layers=tuple(
                 replace(
@@ -275,47 +303,6 @@ class Session:
             notes=tuple(notes_on(self.model, self.device.type, self.cuts, recorded=self.recorded)),
             after_steps=after_steps,
         )
-
-    def _glance(self, plan: ProbePlan) -> tuple[list[Seed], dict[int, float]] | None:
-        """What the whole probe has seen already, where the plan is but a glance; else None."""
-        is_glance = (plan.seeds, plan.batches) == (GLANCE.seeds, GLANCE.batches)
-        if self._glanced is None or self._signal is None or not is_glance:
-            return None
-        return [self._glanced], self._signal
-
-    def _run(
-        self, plan: ProbePlan, after_steps: int, *, plain: bool
-    ) -> tuple[list[Seed], dict[int, float]]:
-        """Every seed, and the shares of signal of the first. `plain`: no steps, no loss scale."""
-        observed = self._watched()
-        remembers = plain and self._is_whole(plan)
-        self._signal = None if remembers else self._signal
-        seeds, signal = [], {}
-        try:
-            for index in range(plan.seeds):
-                self.weights.draw(index)
-                self._settle(index, after_steps)
-                glances = remembers and index == 0
-                seeds.append(self._measure_seed(observed, index, plan.batches, glances=glances))
-                if index == 0:
-                    signal = self._signal_shares()
-        finally:
-            self.restore()
-        if remembers:
-            self._signal = signal
-        return seeds, signal
-
-    def _is_whole(self, plan: ProbePlan) -> bool:
-        """Whether a glance at the same model is a part of this: not where every batch may take
-        another path."""
-        whole = (plan.seeds, plan.batches) == (self.plan.seeds, self.plan.batches)
-        return whole and plan.batches >= GLANCE.batches and self.recorded
-
-    def _watched(self) -> Observed:
-        """The recording with its taps; made once, unless every batch takes a path of its own."""
-        if self._observed is None or not self.recorded:
-            self._observed = Observed(self.recording, self.layers, ranges=self.ranges)
-        return self._observed
 
     def trial(
         self, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None
@@ -385,6 +372,7 @@ class Session:
                 beside=None if self.beside is None else self.beside.changed(changes),
                 ranges=self.ranges,
                 pace=self.pace,
+                alike=self if model.module is self.recording.module else None,
             )
             self.pace.go_on()
             if (how := asked(changes)) is not None:
@@ -443,45 +431,6 @@ class Session:
 
         return found
 
-    def _settle(self, seed: int, steps: int) -> None:
-        """On batches that are not measured."""
-        if steps:
-            settle(
-                self,
-                (self.batch(seed, -step) for step in range(1, steps + 1)),
-                self.loss,
-                self.plan.optimizer or SETTLING,
-                scales_loss=self.precision.scales_loss,
-                on_step=self.pace.step,
-            )
-
-    def _measure_seed(self, observed: Observed, index: int, batches: int, *, glances: bool) -> Seed:
-        """`glances`: what there is after so few batches is remembered."""
-        seed = Seed(observed, self.recording)
-        for number in range(batches):
-            batch = self.batch(index, number)
-            if not self.recorded:
-                observed.follow(self._record_again(batch))
-            seed.run(batch, self.loss)
-            if number == 0 and self.plan.optimizer is not None:
-                seed.first_step(self.plan.optimizer)
-            if number == 0 and self.precision.is_pure:
-                seed.rounds_away(self.plan.optimizer or SETTLING)
-            if number == index == 0 and self.gradient_check is None and not self.precision.half:
-                self._check_gradient(seed, batch)
-            if glances and number + 1 == GLANCE.batches:
-                self._glanced = seed.so_far()
-            self.pace.step()
-        seed.finish()
-        return seed
-
-    def _signal_shares(self) -> dict[int, float]:
-        """Of the first batch, where every batch takes the same path."""
-        if not self.recorded:
-            return {}
-        module, batch = self.recording.module, self.batch(0, 0)
-        return signal_shares(module, self.layers, batch, self.batch_size, self.buffers)
-
     @contextmanager
     def _loss_scaled(self, scale: float) -> Iterator[None]:
         loss = self.loss
@@ -491,22 +440,6 @@ class Session:
             yield
         finally:
             self.loss = loss
-
-    def _check_gradient(self, seed: Seed, batch: Batch) -> None:
-        """On the first batch of the model as opened."""
-        gradients = [record.total for record in seed.parameters.values()]
-        probe = GradientProbe(
-            self.forward, list(self.parameters.values()), self.buffers, batch, self.loss
-        )
-        self.gradient_check = check(
-            probe, gradients, seed.losses[0], self.model.module, self.recording.module.graph
-        )
-
-    def _record_again(self, batch: Batch) -> tuple[Recording, tuple[Layer, ...]]:
-        """The path this very batch takes through a model whose path depends on its data."""
-        devices.seed(batch.seed)
-        recording = self.model.record(batch.inputs)
-        return recording, layers_of(recording.module.graph, self.model.parameters)
 
     def _input_statistics(self, data: Data) -> tuple[InputStatistics, ...]:
         first = self.layers[0].op if self.layers else ""

@@ -20,12 +20,12 @@ from service.domain.measurements import (
     TimeSteps,
 )
 from service.probing import operations
+from service.probing.accounts import LayerRecord
 from service.probing.gain_parts import gain_parts
 from service.probing.layering import Layer
 from service.probing.losses import Loss
 from service.probing.pooling import finite_mean, geometric_mean, pooled, quantile
 from service.probing.probe import Seed
-from service.probing.recorder import LayerRecord
 from service.probing.trace import Recording
 
 QUANTILES = {"p05": 0.05, "p50": 0.5, "p95": 0.95}

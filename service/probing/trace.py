@@ -89,6 +89,12 @@ def first_lines(error: BaseException, limit: int = 600) -> str:
     return text[:limit]
 
 
+def quiet_failures() -> None:
+    """Keep `torch.fx` from saying on stderr, which nobody reads, where in a graph an operation
+    failed: it imports PyTorch's compiler for it, and a sealed child cannot."""
+    fx.graph_module._WrappedCall._generate_error_message = str  # type: ignore[assignment,method-assign]
+
+
 @contextmanager
 def preserved(buffers: Mapping[str, Tensor]) -> Iterator[None]:
     """Put buffers and the random number generator back as they were."""
@@ -153,6 +159,11 @@ class _Recorder(TorchDispatchMode):
         """Its name."""
         for index, tensor in enumerate(inputs):
             self._bind(tensor, self.graph.placeholder(f"{INPUT_PREFIX}{index}"))
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: nothing here is compiled, and to be skipped by the compiler imports it."""
+        return False
 
     def __torch_dispatch__(
         self,

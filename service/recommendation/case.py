@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from service.domain.architecture import Architecture, LayerNode
 from service.domain.findings import Diagnosis, Severity, Verdict
@@ -13,7 +14,7 @@ from service.domain.request import ALL_KINDS
 RECURRENT_OPS = ("rnn", "lstm", "gru")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Case:
     """One diagnosed model."""
 
@@ -47,19 +48,21 @@ class Case:
 
     def matrices(self) -> tuple[LayerMeasurements, ...]:
         """Linear and convolutional layers, each once however often it is used."""
-        return tuple(
-            layer
-            for layer in self.measurements.layers
-            if (layer.op == "linear" or layer.op.startswith("conv")) and "#" not in layer.name
-        )
+        return self._matrices
+
+    @cached_property
+    def _matrices(self) -> tuple[LayerMeasurements, ...]:
+        # Asked for at every layer: to look for them every time takes the square of the depth.
+        return tuple(filter(is_matrix, self.measurements.layers))
 
     def recurrent(self) -> tuple[LayerMeasurements, ...]:
         """RNN, LSTM and GRU layers, each once."""
-        return tuple(
-            layer
-            for layer in self.measurements.layers
-            if layer.op in RECURRENT_OPS and "#" not in layer.name
-        )
+        return self._recurrent
+
+    @cached_property
+    def _recurrent(self) -> tuple[LayerMeasurements, ...]:
+        layers = self.measurements.layers
+        return tuple(one for one in layers if one.op in RECURRENT_OPS and "#" not in one.name)
 
     def head(self) -> str | None:
         """Name of the layer that gives the output: the last linear or convolutional one."""
@@ -68,6 +71,10 @@ class Case:
 
     def depth(self) -> int:
         """Layers on the longest path."""
+        return self._depth
+
+    @cached_property
+    def _depth(self) -> int:
         return max((layer.depth for layer in self.measurements.layers), default=0)
 
     def branches(self) -> int:
@@ -82,6 +89,11 @@ class Case:
         names = [node.name for node in nodes]
         start = names.index(layer.name) if layer.name in names else 0
         return next((_slope(node) for node in nodes[start:] if node.type == "LeakyReLU"), 0.01)
+
+
+def is_matrix(layer: LayerMeasurements) -> bool:
+    """A linear or convolutional layer, where it is used first."""
+    return (layer.op == "linear" or layer.op.startswith("conv")) and "#" not in layer.name
 
 
 def _slope(node: LayerNode) -> float:

@@ -181,10 +181,32 @@ def _normalizing(entry: Change) -> str:
 
 
 def _residual(one: Recommendation, _architecture: Architecture) -> str:
-    begins = one.change.get("begins", {})
-    blocks = [f"{begins[last]} … {last}" if last in begins else last for last in one.layers]
+    begins, maps = one.change.get("begins", {}), one.change.get("projections", {})
+    plain = [_block(name, begins) for name in one.layers if name not in maps]
+    parts = [_around(plain, "x")] if plain else []
+    parts += [_around([_block(end, begins)], f"{_linear(maps[end])}(x)") for end in maps]
+    return "\n".join(parts)
+
+
+def _block(last: str, begins: Mapping[str, str]) -> str:
+    return f"{begins[last]} … {last}" if last in begins else last
+
+
+def _around(blocks: Sequence[str], way: str) -> str:
     return (
-        f"# f: each of {listed(blocks)} with what is behind it\nx = keras.layers.Add()([x, f(x)])"
+        f"# f: each of {listed(blocks)} with what is behind it\n"
+        f"x = keras.layers.Add()([{way}, f(x)])"
+    )
+
+
+def _linear(projection: Change) -> str:
+    """A layer without bias that keeps the mean square."""
+    args, way = projection["args"], 'use_bias=False, kernel_initializer="lecun_normal"'
+    if projection["type"] == "Linear":
+        return f"keras.layers.Dense({args['out_features']}, {way})"
+    return (
+        f"keras.layers.{projection['type'].replace('d', 'D')}({args['out_channels']}, 1,"
+        f" strides={tuple(args['stride'])}, {way})"
     )
 
 

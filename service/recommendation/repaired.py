@@ -12,6 +12,7 @@ from typing import Any
 from service.domain.architecture import Architecture, LayerNode
 from service.domain.expanded import expanded, expanded_names
 from service.domain.layers import LAYER_TYPES
+from service.domain.recommendations import module_name
 from service.recommendation.spec_editing import CannotSay, Editing, has_state
 from service.recommendation.spec_patch import Called, Patch, edited, redraw
 from service.recommendation.spec_structure import (
@@ -104,8 +105,11 @@ def _replace_activations(editing: Editing, called: Called, change: Change) -> di
 
 def _add_skips(editing: Editing, called: Called, change: Change) -> dict[str, str]:
     begins = {called(str(last)): called(str(a)) for last, a in change.get("begins", {}).items()}
-    add_skips(editing, [called(str(name)) for name in change["layers"]], begins)
-    return _initialize(editing, called, change)
+    shortcuts = {called(str(last)): one for last, one in change.get("projections", {}).items()}
+    new = add_skips(editing, [called(str(name)) for name in change["layers"]], begins, shortcuts)
+    added = {str(shortcuts[last]["name"]): layer for last, layer in new.items()}
+    _initialize(editing, lambda name: added.get(name) or called(name), change)
+    return added
 
 
 def _exchange_cells(editing: Editing, called: Called, change: Change) -> dict[str, str]:
@@ -148,11 +152,6 @@ _SAID: dict[str, Callable[[Editing, Called, Change], dict[str, str]]] = {
 }
 """How each kind of change is said; each returns the modules it adds to the graph, by the layers
 they are in the spec."""
-
-
-def module_name(layer: str) -> str:
-    """What the recorded graph calls a module that is added at a layer, but for its ending."""
-    return "".join(letter if letter.isalnum() else "_" for letter in layer)
 
 
 class Following:

@@ -109,6 +109,21 @@ class Editing:
             self.do("add", f"{before}/{int(index) + 1}", {"name": names[pointer], **new[pointer]})
         return told
 
+    def insert_between(self, name: str, place: int, layer: Mapping[str, Any], ending: str) -> str:
+        """Put a new layer between one that was inserted, of the outermost list, and what that reads
+        at a place of its `inputs`. Only then need the spec mean something again.
+
+        It stands in front of that one and is called as it and `ending`; returns its name. What
+        moves was named when that one was inserted, where it matters."""
+        layers = self.at("/layers")
+        index = next(at for at, one in enumerate(layers) if one.get("name") == name)
+        pointer = f"/layers/{index}"
+        (new,) = self._new_names([pointer], ending).values()
+        source = self.at(f"{pointer}/inputs/{place}")
+        self.do("replace", f"{pointer}/inputs/{place}", new)
+        self.do("add", pointer, {"name": new, **layer, "inputs": [source]})
+        return new
+
     def _by_pointer(self, wanted: Mapping[str, _Value]) -> dict[str, _Value]:
         """By place in the spec what is wanted by name; repetitions that are to differ are written
         out. Raises CannotSay for what is no layer of its own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from service.domain.architecture import LayerNode
@@ -15,24 +15,33 @@ BEGINS_A_LAYER = frozenset({"linear", "convolution", "recurrent", "attention", "
 """Categories whose weights begin a layer of the recorded graph; what follows belongs to it."""
 SKIP = "skip"
 """Ending of the name of a sum of a layer's output and its input."""
+PROJECTION = "projection"
+"""Ending of the name of a linear map that such a sum reads."""
 INPUT_NORM = "input_norm"
 """Name of the layer that normalizes the input."""
 RNN_ONLY = frozenset({"nonlinearity"})
 """Arguments of an RNN that other cells do not have."""
 
 
-def add_skips(editing: Editing, names: Iterable[str], begins: Mapping[str, str]) -> None:
+def add_skips(
+    editing: Editing,
+    names: Iterable[str],
+    begins: Mapping[str, str],
+    projections: Mapping[str, Mapping[str, Any]],
+) -> dict[str, str]:
     """Add to the output of each named layer, what follows its weights included, what it reads, or
-    what the layer does that `begins` names for it.
+    what the layer does that `begins` names for it; through a layer of its own where `projections`
+    has one for it. Returns these by the layers that they belong to.
 
     A sum that reads a layer which gets one too reads that sum. Raises CannotSay."""
     layers = editing.architecture.layers
-    nodes = {node.name: node for node in layers}
+    nodes, readers = {node.name: node for node in layers}, readers_of(layers)
     sums: dict[str, dict[str, Any]] = {}
+    ends: dict[str, str] = {}
     for name in names:
         if name not in nodes or "." in name:  # inside a group, `inputs` means something else
             raise CannotSay(f"no layer {name} of its own")
-        last = path_of(layers, nodes[name])[-1]
+        last = path_of(readers, nodes[name])[-1]
         first = begins.get(name, name)
         if first not in nodes or "." in first:
             raise CannotSay(f"no layer {first} of its own")
@@ -42,7 +51,14 @@ def add_skips(editing: Editing, names: Iterable[str], begins: Mapping[str, str])
         if last in sums:
             raise CannotSay(f"{name} ends where another layer does")
         sums[last] = {"type": "Add", "inputs": [last, source]}
-    editing.insert_after(sums, SKIP)
+        ends[name] = last
+    added = editing.insert_after(sums, SKIP)
+    return {
+        name: editing.insert_between(
+            added[ends[name]], 1, {"type": one["type"], "args": dict(one["args"])}, PROJECTION
+        )
+        for name, one in projections.items()
+    }
 
 
 def exchange_cells(editing: Editing, names: Iterable[str], new: str) -> None:
@@ -95,14 +111,23 @@ def _given(editing: Editing, node: LayerNode) -> dict[str, Any]:
     return dict(editing.at(node.pointer).get("args", {}))
 
 
-def path_of(layers: tuple[LayerNode, ...], node: LayerNode) -> tuple[str, ...]:
+def readers_of(layers: Iterable[LayerNode]) -> dict[str, list[LayerNode]]:
+    """Who reads each layer, each reader once; those that nobody reads are left out."""
+    readers: dict[str, list[LayerNode]] = {}
+    for one in layers:
+        for source in dict.fromkeys(one.inputs):
+            readers.setdefault(source, []).append(one)
+    return readers
+
+
+def path_of(readers: Mapping[str, Sequence[LayerNode]], node: LayerNode) -> tuple[str, ...]:
     """A layer of the spec and those behind it before the next weights, on a path without branches.
     Raises CannotSay where it merges with another one."""
     path = [node.name]
     while True:
-        readers = [one for one in layers if path[-1] in one.inputs]
-        if len(readers) != 1 or LAYER_TYPES[readers[0].type].category in BEGINS_A_LAYER:
+        found = readers.get(path[-1], ())
+        if len(found) != 1 or LAYER_TYPES[found[0].type].category in BEGINS_A_LAYER:
             return tuple(path)
-        if len(readers[0].inputs) != 1:
-            raise CannotSay(f"{readers[0].name} merges what follows {node.name}")
-        path.append(readers[0].name)
+        if len(found[0].inputs) != 1:
+            raise CannotSay(f"{found[0].name} merges what follows {node.name}")
+        path.append(found[0].name)

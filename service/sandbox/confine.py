@@ -18,6 +18,8 @@ MODEL_FD = 3
 CHANNEL_FD = 4
 OUTPUT_FD = 5
 _FIRST_FORBIDDEN_FD = 6
+NAME = "graddx-probe"
+"""What `ps` shows of a child at work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,16 @@ class _Nowhere(io.TextIOBase):
 def confine(parent: int, descriptors: Descriptors, limits: Limits, *, gpu: bool = False) -> None:
     """Cut this freshly forked process off from everything but its descriptors. Raises OSError."""
     os.setsid()
-    _die_with(parent)
+    linux.name_process(NAME)
+    die_with(parent)
     _keep_only(descriptors)
     _limit(limits, gpu)
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
+    """This process ends when that one does. Raises OSError when it has."""
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         raise OSError("the zygote is gone")

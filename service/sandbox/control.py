@@ -26,10 +26,19 @@ class Start(msgspec.Struct, tag="start", frozen=True):
     warm_up: str
     """"package.module:function", called once in the zygote; does one whole job."""
     limits: Limits
+    rehearse: str | None = None
+    """"package.module:function", called in each child while it waits for its descriptors."""
+
+
+class WarmUp(msgspec.Struct, tag="warm_up", frozen=True):
+    """Warm up further, for all children to come. Answered as Start is."""
+
+    warm_up: str
+    """"package.module:function", called once in the zygote."""
 
 
 class Fork(msgspec.Struct, tag="fork", frozen=True):
-    """Make a child. Carries the descriptors channel, output and, if has_model, model."""
+    """Let a child begin. Carries the descriptors channel, output and, if has_model, model."""
 
     has_model: bool
     gpu: bool = False
@@ -58,7 +67,7 @@ class Exited(msgspec.Struct, tag="exited", frozen=True):
     """Processor time it used, all threads together."""
 
 
-Message = Start | Started | Fork | Forked | Exited
+Message = Start | Started | WarmUp | Fork | Forked | Exited
 _Expected = TypeVar("_Expected", bound=Message)
 
 
@@ -78,8 +87,10 @@ def send(control: socket.socket, message: Message, descriptors: Sequence[int] = 
         raise Closed from error
 
 
-def receive(control: socket.socket, expected: type[_Expected]) -> tuple[_Expected, list[int]]:
-    """One packet of the expected kind, and its descriptors. Raises Closed, TimeoutError."""
+def receive(
+    control: socket.socket, expected: type[_Expected] | tuple[type[_Expected], ...]
+) -> tuple[_Expected, list[int]]:
+    """One packet of an expected kind, and its descriptors. Raises Closed, TimeoutError."""
     try:
         packet, descriptors, _, _ = socket.recv_fds(
             control, _PACKET_BYTES, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
@@ -88,7 +99,7 @@ def receive(control: socket.socket, expected: type[_Expected]) -> tuple[_Expecte
         raise Closed from error
     if not packet:
         raise Closed
-    message = msgspec.json.decode(packet, type=Message)
+    message: Message = msgspec.json.decode(packet, type=Message)
     if not isinstance(message, expected):
         raise Closed(f"unexpected {type(message).__name__}")
     return message, descriptors

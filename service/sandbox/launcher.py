@@ -21,6 +21,7 @@ from service.sandbox.control import (
     Forked,
     Start,
     Started,
+    WarmUp,
     receive,
     send,
 )
@@ -74,6 +75,7 @@ class Zygote:
         """Start it, with this as its whole environment, and wait until it is warm. Raises
         ZygoteFailed."""
         self._start = start
+        self._warmed: set[str] = set()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -86,14 +88,22 @@ class Zygote:
                 start_new_session=True,  # the terminal's Ctrl-C is the worker's to handle
             )
         try:
-            self.unsealable = self._await_ready()
-            self._warm_mb = self._resident_mb()
+            self.unsealable = self._await_ready(start)
         except BaseException:
             self.close()
             raise
 
+    def warm_up(self, entry: str) -> None:
+        """Warm up further, once, while no child is at work. Raises ZygoteFailed, and then it is
+        of no more use."""
+        if entry not in self._warmed:
+            self._await_ready(WarmUp(entry))
+            self._warmed.add(entry)
+
     def grown_mb(self) -> float:
         """Resident memory gained since it was warm, MiB. Raises ZygoteFailed."""
+        if self._process.poll() is not None:
+            raise ZygoteFailed("it is gone")
         return self._resident_mb() - self._warm_mb
 
     def _resident_mb(self) -> float:
@@ -102,11 +112,11 @@ class Zygote:
         except (OSError, IndexError) as error:
             raise ZygoteFailed("it is gone") from error
 
-    def _await_ready(self) -> str | None:
+    def _await_ready(self, message: Start | WarmUp) -> str | None:
         """Why children cannot be sealed here; None: they are."""
         self._control.settimeout(self._start.limits.start_seconds)
         try:
-            send(self._control, self._start)
+            send(self._control, message)
             started, _ = receive(self._control, Started)
         except TimeoutError as error:
             raise ZygoteFailed("it was not ready in time") from error
@@ -114,6 +124,7 @@ class Zygote:
             raise ZygoteFailed("it died while starting") from error
         if started.failure is not None:
             raise ZygoteFailed(started.failure)
+        self._warm_mb = self._resident_mb()
         return started.unsealable
 
     def fork(self, descriptors: Descriptors, *, gpu: bool = False) -> Child:

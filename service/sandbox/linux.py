@@ -9,6 +9,7 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
+PR_SET_NAME = 15
 PR_SET_NO_NEW_PRIVS = 38
 
 
@@ -22,6 +23,12 @@ def prctl(option: int, argument: int) -> None:
     no = ctypes.c_ulong(0)
     if _libc().prctl(ctypes.c_int(option), ctypes.c_ulong(argument), no, no, no) != 0:
         _raise_errno(f"prctl {option}")
+
+
+def name_process(name: str) -> None:
+    """What the kernel shows of this process, 15 bytes at most. Raises OSError."""
+    text = ctypes.create_string_buffer(name.encode())
+    prctl(PR_SET_NAME, ctypes.addressof(text))
 
 
 def syscall(number: int, *arguments: object) -> int:

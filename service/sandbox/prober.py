@@ -16,7 +16,13 @@ from service.domain.errors import (
     ProbeCrashed,
     SandboxUnavailable,
 )
-from service.domain.model_source import ArtifactSource, ModelSource, SpecSource
+from service.domain.memory import comes_near
+from service.domain.model_source import (
+    EXPORTED_PROGRAM,
+    ArtifactSource,
+    ModelSource,
+    SpecSource,
+)
 from service.domain.probe_plan import ProbePlan
 from service.ports import ProbeSession
 from service.probe_protocol import Open
@@ -40,13 +46,17 @@ class ZygoteProber:
         warm_up: str,
         open_artifact: Callable[[str], Path],
         *,
+        rehearse: str | None = None,
+        warm_up_symbolic: str | None = None,
         threads: int = 1,
         run_uploads_unsealed: bool = False,
         gpu: bool = False,
         gpu_memory_fraction: float = 0.9,
         run_uploads_on_gpu: bool = False,
     ) -> None:
-        """entry, warm_up: "package.module:function", run in the child and in the zygote.
+        """entry, warm_up: "package.module:function", run in the child and in the zygote; rehearse:
+        likewise, run in the next child while it waits; warm_up_symbolic: likewise, run in a
+        zygote before its first child that needs it (`_further`).
 
         open_artifact: artifact id → its file, or ArtifactNotFound. threads: what a child may
         raise, cores ÷ workers. run_uploads_unsealed: on a host that cannot seal, run uploaded
@@ -55,7 +65,8 @@ class ZygoteProber:
         run_uploads_on_gpu: uploaded models too, in a seal that is not verified.
         """
         self._limits = limits
-        self._start = Start(entry=entry, warm_up=warm_up, limits=limits)
+        self._start = Start(entry=entry, warm_up=warm_up, limits=limits, rehearse=rehearse)
+        self._warm_up_symbolic = warm_up_symbolic
         self._open_artifact = open_artifact
         self._threads = threads
         self._run_uploads_unsealed = run_uploads_unsealed
@@ -69,11 +80,19 @@ class ZygoteProber:
         self._opening = False
         self._abort_wanted = False
         self._session: ChildSession | None = None
+        self._dying: Child | None = None
+        """Killed; it is seen buried before the next one begins."""
 
     def start(self) -> None:
         """Warm up now rather than with the first session. Raises InternalError."""
         with self._turn:
             self._warm_zygote()
+
+    def prepare(self, source: ModelSource, plan: ProbePlan) -> None:
+        """Warm up for this model now rather than when it is opened. Raises InternalError,
+        DeviceUnavailable; RuntimeError while a session is open."""
+        with self._one_at_a_time():
+            self._warm_zygote(self._further(source, plan))
 
     @contextlib.contextmanager
     def open(
@@ -91,7 +110,7 @@ class ZygoteProber:
             self._expect_abort(True)
             stack.callback(self._expect_abort, False)
             device = self._device(source, plan)
-            session = self._begin(source, stack, tell, gpu=device != CPU)
+            session = self._begin(source, plan, stack, tell, gpu=device != CPU)
             weights = self._attached(source.weights_id if isinstance(source, SpecSource) else None)
             data = self._attached(plan.data)
             opening = Open(
@@ -122,6 +141,7 @@ class ZygoteProber:
         """End the zygote, and with it a session's child that is open in another thread."""
         self.abort()
         with self._turn:
+            self._see_buried()
             self._drop_zygote()
 
     @contextlib.contextmanager
@@ -143,9 +163,20 @@ class ZygoteProber:
             raise DeviceUnavailable(f"probe.device is {plan.device!r} and this worker {here}")
         return plan.device
 
+    def _further(self, source: ModelSource, plan: ProbePlan) -> str | None:
+        """What else is to be warm: an exported program's sizes are expressions, and those of a spec
+        that comes near the memory it may take (of a GPU, which is not known here, any spec)."""
+        if isinstance(source, ArtifactSource):
+            symbolic = source.format == EXPORTED_PROGRAM
+        else:
+            on_gpu = self._device(source, plan) != CPU
+            symbolic = on_gpu or comes_near(plan, source.architecture, self._limits.memory_mb)
+        return self._warm_up_symbolic if symbolic else None
+
     def _begin(
         self,
         source: ModelSource,
+        plan: ProbePlan,
         stack: contextlib.ExitStack,
         tell: Callable[[float], None],
         *,
@@ -156,8 +187,9 @@ class ZygoteProber:
         output = stack.enter_context(_output_file())
         ours, theirs = socket.socketpair()
         stack.enter_context(ours)
+        further = self._further(source, plan)
         with theirs:
-            child = self._fork(Descriptors(theirs.fileno(), output, model), gpu=gpu)
+            child = self._fork(Descriptors(theirs.fileno(), output, model), further, gpu=gpu)
         stack.callback(self._finish, child)
         session = ChildSession(child, ours, output, self._limits, tell)
         self._attach(session)
@@ -182,27 +214,32 @@ class ZygoteProber:
         except FileNotFoundError as error:
             raise ArtifactNotFound(f"the file of {source.artifact_id} is gone") from error
 
-    def _fork(self, descriptors: Descriptors, *, gpu: bool) -> Child:
+    def _fork(self, descriptors: Descriptors, further: str | None, *, gpu: bool) -> Child:
         """A zygote that died since the last job is replaced; one that dies twice is a fault."""
         try:
-            return self._warm_zygote().fork(descriptors, gpu=gpu)
+            return self._warm_zygote(further).fork(descriptors, gpu=gpu)
         except ZygoteFailed:
             self._drop_zygote()
         try:
-            return self._warm_zygote().fork(descriptors, gpu=gpu)
+            return self._warm_zygote(further).fork(descriptors, gpu=gpu)
         except ZygoteFailed as error:
             self._drop_zygote()
             raise InternalError(f"the probe's process could not be forked: {error}") from error
 
-    def _warm_zygote(self) -> Zygote:
+    def _warm_zygote(self, further: str | None = None) -> Zygote:
+        """`further`: what else it has to have run. Raises InternalError."""
+        self._see_buried()
         if self._zygote is not None and self._worn(self._zygote):
             self._drop_zygote()
-        if self._zygote is None:
-            try:
+        try:
+            if self._zygote is None:
                 given = ENVIRONMENT | (environment() if self._gpu else {})
                 self._zygote = Zygote(self._start, given)
-            except ZygoteFailed as error:
-                raise InternalError(f"the probe's zygote did not start: {error}") from error
+            if further is not None:
+                self._zygote.warm_up(further)
+        except ZygoteFailed as error:
+            self._drop_zygote()
+            raise InternalError(f"the probe's zygote did not start: {error}") from error
         return self._zygote
 
     def _worn(self, zygote: Zygote) -> bool:
@@ -222,16 +259,23 @@ class ZygoteProber:
         self._jobs = 0
 
     def _finish(self, child: Child) -> None:
-        """End the child, whatever state it is in, and see it buried."""
+        """End the child, whatever state it is in."""
         with self._aborting:
             self._session = None
         self._jobs += 1
         child.kill()
+        self._dying = child  # to give back its memory takes as long as a small analysis
+
+    def _see_buried(self) -> None:
+        """The last child; a zygote that cannot bury it goes with it."""
+        if self._dying is None:
+            return
+        dying, self._dying = self._dying, None
         try:
-            child.wait(self._limits.answer_seconds)
+            dying.wait(self._limits.answer_seconds)
         except (Closed, TimeoutError):
             self._drop_zygote()
-        child.close()
+        dying.close()
 
     def _expect_abort(self, expected: bool) -> None:
         with self._aborting:

@@ -1,7 +1,7 @@
 """The warm process: imports and warms up once, then forks one confined child per analysis.
 
 Run by `launcher` in a fresh interpreter. It ends with its worker (its control socket closes), and
-its child ends with it.
+its child ends with it. As soon as one child begins the next one is forked, and waits (`spare`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import select
 import signal
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,11 +31,13 @@ from service.sandbox.control import (
     Forked,
     Start,
     Started,
+    WarmUp,
     receive,
     send,
 )
 from service.sandbox.limits import MIB, Limits
 from service.sandbox.seal import seal, why_unsealable
+from service.sandbox.spare import Spare
 
 Serve = Callable[[int | None, int, int], None]
 """A child's life: (model_fd, channel_fd, output_fd); returns when the channel closes."""
@@ -46,6 +49,8 @@ EXIT_OUT_OF_MEMORY = 71
 EXIT_UNCONFINED = 72
 """The child could not be confined or sealed, and so never began."""
 
+NAME = "graddx-zygote"
+"""What `ps` shows of it, and of a child that waits."""
 _ZYGOTE_OPEN_FILES = 64
 """Enough to import; low, so that a child has few numbers to close."""
 _DETAIL_CHARS = 4000
@@ -56,6 +61,7 @@ _LOOK_MILLISECONDS = 200
 def main(control_fd: int) -> NoReturn:
     """Warm up, then fork on request until the worker is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    linux.name_process(NAME)
     resource.setrlimit(resource.RLIMIT_NOFILE, (_ZYGOTE_OPEN_FILES, _ZYGOTE_OPEN_FILES))
     with socket.socket(fileno=control_fd) as control, contextlib.suppress(Closed):
         _serve_forks(control)
@@ -64,29 +70,53 @@ def main(control_fd: int) -> NoReturn:
 
 def _serve_forks(control: socket.socket) -> None:
     start, _ = receive(control, Start)
-    # Whatever happens while warming up, also the worker's death, the zygote does not stay.
-    signal.alarm(start.limits.start_seconds)
-    try:
-        serve = _warmed(start)
+    limits = start.limits
+    with _warming(control, limits):
+        serve: Serve = _named(start.entry)
+        rehearse = _named(start.rehearse) if start.rehearse else _nothing
+        _warm(start.warm_up)
         unsealable = why_unsealable()
-    except BaseException:
-        send(control, Started(failure=traceback.format_exc()[-_DETAIL_CHARS:]))
-        return
-    signal.alarm(0)
+    live = partial(_live, os.getpid(), serve, limits, sealed=unsealable is None)
+    another = partial(Spare.forked, control, rehearse, live)
+    spare = another()
     send(control, Started(unsealable=unsealable))
     while True:
-        _fork_one(control, serve, start.limits, sealed=unsealable is None)
+        request, received = receive(control, (WarmUp, Fork))
+        if isinstance(request, Fork):
+            spare = _let_live(control, request, received, spare, another, limits)
+        elif isinstance(request, WarmUp):
+            spare.discard()
+            _bury(spare.pid)
+            with _warming(control, limits):
+                _warm(request.warm_up)
+            spare = another()
+            send(control, Started(unsealable=unsealable))
 
 
-def _warmed(start: Start) -> Serve:
-    serve: Serve = _named(start.entry)
-    _named(start.warm_up)()
+@contextlib.contextmanager
+def _warming(control: socket.socket, limits: Limits) -> Iterator[None]:
+    """Whatever happens meanwhile, also the worker's death, the zygote does not stay: what fails is
+    told, and Closed raised."""
+    signal.alarm(limits.start_seconds)
+    try:
+        yield
+    except BaseException as error:
+        send(control, Started(failure=traceback.format_exc()[-_DETAIL_CHARS:]))
+        raise Closed from error
+    signal.alarm(0)
+
+
+def _warm(warm_up: str) -> None:
+    _named(warm_up)()
     threads = linux.thread_count()
     if threads != 1:
         raise RuntimeError(f"the warm-up left {threads} threads; children would escape the seal")
     gc.collect()
     gc.freeze()  # a collection in a child would copy every page of the zygote's objects
-    return serve
+
+
+def _nothing() -> None:
+    pass
 
 
 def _named(entry: str) -> Callable[..., None]:
@@ -95,41 +125,50 @@ def _named(entry: str) -> Callable[..., None]:
     return found
 
 
-def _fork_one(control: socket.socket, serve: Serve, limits: Limits, *, sealed: bool) -> None:
-    """One child from request to burial. Raises Closed, and then no child is left."""
-    request, received = receive(control, Fork)
-    channel, output, *rest = received
-    descriptors = Descriptors(channel, output, rest[0] if request.has_model else None)
-    zygote = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        _live(zygote, descriptors, serve, limits, sealed=sealed, gpu=request.gpu)
+def _let_live(
+    control: socket.socket,
+    request: Fork,
+    received: Sequence[int],
+    spare: Spare,
+    another: Callable[[], Spare],
+    limits: Limits,
+) -> Spare:
+    """One child from its descriptors to its burial; returns the next one, which waits. Raises
+    Closed, and then no child is left."""
+    if not spare.takes(request, received):  # it died while it waited
+        _bury(spare.pid)
+        spare = another()
+        spare.takes(request, received)
     for descriptor in received:
         os.close(descriptor)
-    pidfd = os.pidfd_open(pid)
+    pidfd = os.pidfd_open(spare.pid)
     try:
         send(control, Forked(), [pidfd])
-        overgrown = _await_end(control, pidfd, pid if request.gpu else None, limits)
+        following = another()
+        overgrown = _await_end(control, pidfd, spare.pid if request.gpu else None, limits)
     finally:
         os.close(pidfd)
-        exited = _bury(pid)
+        exited = _bury(spare.pid)
     send(control, Exited(EXIT_OUT_OF_MEMORY, exited.cpu_seconds) if overgrown else exited)
+    return following
 
 
 def _live(
     zygote: int,
-    descriptors: Descriptors,
     serve: Serve,
     limits: Limits,
+    request: Fork,
+    received: Sequence[int],
     *,
     sealed: bool,
-    gpu: bool,
 ) -> NoReturn:
+    channel, output, *model = received
+    descriptors = Descriptors(channel, output, model[0] if request.has_model else None)
     status = EXIT_UNCONFINED
     try:
-        confine(zygote, descriptors, limits, gpu=gpu)
+        confine(zygote, descriptors, limits, gpu=request.gpu)
         if sealed:
-            seal(gpu=gpu)
+            seal(gpu=request.gpu)
         status = EXIT_RAISED
         serve(MODEL_FD if descriptors.model is not None else None, CHANNEL_FD, OUTPUT_FD)
         status = 0

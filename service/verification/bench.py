@@ -114,9 +114,9 @@ class Bench:
                 self._seen[key] = None
         return self._seen[key]
 
-    def trained(self, seen: Judged, trial: Trial | None) -> Verdict:
+    def trained(self, seen: Judged, trial: Trial | None) -> Diagnosis:
         """By the pipeline's rules, with a short training."""
-        return self.judge(seen.measurements, seen.settled, trial).verdict
+        return self.judge(seen.measurements, seen.settled, trial)
 
     def _judged(
         self, changes: tuple[dict[str, Any], ...], look: Look, trial: Trial | None

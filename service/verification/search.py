@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
+from service.diagnosis.thresholds import SURE
 from service.domain.errors import ChangeRefused
 from service.domain.findings import Verdict
 from service.domain.measurements import Trial
@@ -23,15 +24,20 @@ LARGEST_SET = 3
 """Changes in one prescription, at most."""
 MOST_LOOKS = 24
 """Sets of several changes that are measured, at most."""
+Set = tuple[Recommendation, ...]
+"""Changes that are made together."""
+LESS_DOUBT = 0.5
+"""Share of the doubt about a less invasive cure, below which another is preferred to it."""
 
 
 class Search:
     """For the smallest set that brings the verdict to healthy; of one size those first whose
     members help alone, of these the least invasive. A cure is sure when each optimizer learns at
     the first rate it is tried at: of one that works at a high or low rate alone, fewer networks
-    train in the end, so another of the same size is looked for, and it is the answer if there is
-    none. What trains half-way as it came is changed only where the short training becomes no
-    worse by it."""
+    train in the end. Where it is not, or the model as changed is healthy at less than SURE, another
+    of the same size is looked for that is sure, or leaves half the doubt; the first is the answer
+    if there is none. What trains half-way as it came is changed only where the short training
+    becomes no worse by it."""
 
     def __init__(self, bench: Bench, *, may_train: bool) -> None:
         self.bench = bench
@@ -56,27 +62,39 @@ class Search:
         if self.half_way and not self.may_train:
             return None
         for size in range(1, LARGEST_SET + 1):
-            self.left, self.doubtful = MOST_TRIALS, MOST_DOUBTFUL
-            unsure: Cure | None = None
-            for chosen in self._promising(offered, size):
-                cure = self._proven(chosen)
-                if cure is not None and _sure(cure.after):
-                    return cure
-                unsure = unsure or cure
-            if unsure is not None:
-                return unsure
+            best = self._best(_sets(offered, size))
+            if best is not None:
+                return best
         return None
+
+    def beyond(self, eased: Cure, offered: Sequence[Recommendation]) -> Cure | None:
+        """With one more change than took the model half-way; None when there is none, or the bounds
+        are reached before it is found."""
+        if len(eased.chosen) == LARGEST_SET:
+            return None
+        return self._best((*eased.chosen, one) for one in offered)
 
     def tried(self) -> str:
         """What it took."""
         return f"{self.looked} sets of several measured, {self.trained} trained"
 
-    def _promising(
-        self, offered: Sequence[Recommendation], size: int
-    ) -> Iterator[tuple[Recommendation, ...]]:
-        """Sets that the statistics do not rule out, the most doubtful ones last."""
+    def _best(self, sets: Iterable[Set]) -> Cure | None:
+        """Of sets of one size."""
+        self.left, self.doubtful = MOST_TRIALS, MOST_DOUBTFUL
+        best: Cure | None = None
+        for chosen in self._promising(sets):
+            cure = self._proven(chosen)
+            if cure is None or (best is not None and not _preferred(cure, best)):
+                continue
+            best = cure
+            if _sure(best.after) and best.confidence >= SURE:
+                break
+        return best
+
+    def _promising(self, sets: Iterable[Set]) -> Iterator[Set]:
+        """Those that the statistics do not rule out, the most doubtful ones last."""
         later = []
-        for chosen in _sets(offered, size):
+        for chosen in sets:
             verdict = self._verdict(chosen)
             if verdict is Verdict.AT_RISK:
                 self.doubtful -= 1
@@ -88,7 +106,7 @@ class Search:
             yield chosen
         yield from later
 
-    def _verdict(self, chosen: tuple[Recommendation, ...]) -> Verdict | None:
+    def _verdict(self, chosen: Set) -> Verdict | None:
         """By the statistics; None where they cannot be had."""
         if len(chosen) > 1:
             if self.looked == MOST_LOOKS or not self.left:
@@ -96,7 +114,7 @@ class Search:
             self.looked += 1
         return self.bench.verdict(chosen)
 
-    def _proven(self, chosen: tuple[Recommendation, ...]) -> Cure | None:
+    def _proven(self, chosen: Set) -> Cure | None:
         """By the statistics in full and, where there is one, by the short training."""
         seen = self.bench.whole(chosen) if self.left else None
         if seen is None or seen.diagnosis.verdict is Verdict.UNHEALTHY:
@@ -107,11 +125,11 @@ class Search:
         after = self._trial(chosen)
         if after is None:
             return None
-        verdict = self.bench.trained(seen, after)
-        if verdict is Verdict.HEALTHY and self._no_worse(after):
-            return Cure(chosen, self._trained_before(), after)
-        if verdict is Verdict.AT_RISK and not self.half_way and self.eased is None:
-            self.eased = Cure(chosen, self._trained_before(), after, verdict)
+        told = self.bench.trained(seen, after)
+        if told.verdict is Verdict.HEALTHY and self._no_worse(after):
+            return Cure(chosen, self._trained_before(), after, confidence=told.confidence)
+        if told.verdict is Verdict.AT_RISK and not self.half_way and self.eased is None:
+            self.eased = Cure(chosen, self._trained_before(), after, told.verdict, told.confidence)
         return None
 
     def _no_worse(self, after: Trial) -> bool:
@@ -124,7 +142,7 @@ class Search:
         self.worsened += 1
         return False
 
-    def _trial(self, chosen: tuple[Recommendation, ...]) -> Trial | None:
+    def _trial(self, chosen: Set) -> Trial | None:
         """Of the model as changed; None when it cannot be trained in the time that is left."""
         allowance = self.bench.allowance
         if not allowance.covers():
@@ -153,7 +171,14 @@ def _sure(after: Trial | None) -> bool:
     return all(run.learned for run in runs) and len({run.optimizer for run in runs}) == len(runs)
 
 
-def _sets(offered: Sequence[Recommendation], size: int) -> list[tuple[Recommendation, ...]]:
+def _preferred(cure: Cure, found: Cure) -> bool:
+    """To one found before, which is no more invasive."""
+    if _sure(cure.after) != _sure(found.after):
+        return _sure(cure.after)
+    return 1.0 - cure.confidence < LESS_DOUBT * (1.0 - found.confidence)
+
+
+def _sets(offered: Sequence[Recommendation], size: int) -> list[Set]:
     """Of so many changes of different kinds; those that help alone before others, least invasive
     first."""
     sets = (s for s in combinations(offered, size) if len({one.kind for one in s}) == size)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from service.domain.architecture import Architecture
-from service.domain.findings import Verdict
+from service.domain.findings import Diagnosis, Verdict
+from service.domain.measurements import Measurements, Trial
 from service.domain.recommendations import Effect, Prescription, Recommendation
 from service.prescription import Cure, Keep, layers_after, prescribe
 from service.recommendation.combination import changes_model
@@ -14,6 +15,9 @@ from service.verification import notes
 from service.verification.bench import Bench
 from service.verification.course import Course
 from service.verification.search import Search, fails
+
+Advise = Callable[[Diagnosis, Measurements, Trial | None], Sequence[Recommendation]]
+"""What a model with these numbers is advised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +39,12 @@ def verify(
     architecture: Architecture | None,
     may_train: bool,
     keep: Keep | None = None,
+    advise: Advise | None = None,
 ) -> Verified:
     """Apply each recommendation in the same session, on the same seeds and batches; then look for
-    the smallest set that brings the verdict to healthy, and train it. Raises ProbeFailure."""
+    the smallest set that brings the verdict to healthy, and train it. Where the best of them takes
+    a model that does not train but half-way, what `advise` says of the model as changed is tried
+    with it: a disease may have stood behind another. Raises ProbeFailure."""
     before, course = bench.submitted.diagnosis, Course(bench, may_train=may_train)
     advised = [replace(one, effect=_effect(one, bench, course)) for one in recommendations]
     if before.verdict in {Verdict.HEALTHY, Verdict.INCONCLUSIVE}:
@@ -45,7 +52,11 @@ def verify(
         return Verified(_numbered(kept), None, tuple(notes.dropped(advised, kept, before)))
     search = Search(bench, may_train=may_train)
     rate = next((one for one in advised if one.kind == "learning_rate" and _helps(one)), None)
-    cure = (search.run(_candidates(advised)) or search.eased) if rate is None else None
+    cure = search.run(_candidates(advised)) if rate is None else None
+    if cure is None and search.eased is not None:
+        further = _further(search.eased, bench, advised, advise) if advise else []
+        cure = search.beyond(search.eased, _candidates(further)) or search.eased
+        advised += further
     advised = [_in_full(one, bench) for one in advised]
     kept = list(_proven(advised, cure, bench))
     told = notes.dropped(advised, kept, before)
@@ -70,6 +81,24 @@ def verify(
 
 def _effect(one: Recommendation, bench: Bench, course: Course) -> Effect | None:
     return bench.effect((one,)) if changes_model(one) else course.effect(one)
+
+
+def _further(
+    eased: Cure, bench: Bench, advised: Sequence[Recommendation], advise: Advise
+) -> list[Recommendation]:
+    """What is advised for the first time once these changes are made. What it resolves was behind
+    what they resolve."""
+    seen = bench.whole(eased.chosen)  # remembered from the search
+    if seen is None:
+        return []
+    known = {one.title for one in advised}
+    kinds = {one.kind for one in eased.chosen}
+    resolved = tuple(dict.fromkeys(code for one in eased.chosen for code in one.resolves))
+    return [
+        replace(one, effect=bench.effect((one,)), resolves=resolved)
+        for one in advise(bench.trained(seen, eased.after), seen.measurements, eased.after)
+        if changes_model(one) and one.kind not in kinds and one.title not in known
+    ]
 
 
 def _in_full(one: Recommendation, bench: Bench) -> Recommendation:

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 60
+START_SECONDS = 90
 
 
 @contextmanager
@@ -35,13 +35,14 @@ def serving(data_folder: Path) -> Iterator[str]:
             [*run, "api"], cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
         )
     try:
-        yield _ready(process, log)
+        yield ready(process, log)
     finally:
         process.terminate()
         assert process.wait(30) == 0, log.read_text()
 
 
-def _ready(process: subprocess.Popen[bytes], log: Path) -> str:
+def ready(process: subprocess.Popen[bytes], log: Path) -> str:
+    """The address that a starting server prints, once it answers there."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         printed = re.search(r"graddx is at (http://[^/]+)/docs", log.read_text())

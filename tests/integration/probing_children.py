@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -25,6 +26,21 @@ def serve(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
         if isinstance(message, probe_protocol.Exported):
             new = sorted(set(sys.modules) - known)
             message = probe_protocol.Failed("internal_error", json.dumps(new))
+        return encode(message)
+
+    probe_protocol.encode = telling
+    child.serve(model_fd, channel_fd, output_fd)
+
+
+def serve_and_tell_what_it_took(model_fd: int | None, channel_fd: int, output_fd: int) -> None:
+    """A failure tells how far memory has grown since the fork."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    encode = probe_protocol.encode
+
+    def telling(message: probe_protocol.Ask | probe_protocol.Told) -> bytes:
+        if isinstance(message, probe_protocol.Failed):
+            grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+            message = probe_protocol.Failed(message.code, f"{message.detail}; grown by {grown} MiB")
         return encode(message)
 
     probe_protocol.encode = telling

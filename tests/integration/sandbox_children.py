@@ -59,6 +59,26 @@ def warm_up_that_leaks() -> None:
     os.register_at_fork(after_in_parent=lambda: hoard.append(bytearray(b"x" * (32 * MIB))))
 
 
+WARMED_FURTHER: list[int] = []
+"""One entry for each time that this zygote warmed up further."""
+
+
+def warm_up_further() -> None:
+    """32 MiB come with it, and it takes longer than some sessions may."""
+    WARMED_FURTHER.append(os.getpid())
+    HOARD.append(bytearray(b"x" * (32 * MIB)))
+    time.sleep(0.6)
+
+
+HOARD: list[bytearray] = []
+REHEARSED: list[int] = []
+"""One entry for each rehearsal of this process."""
+
+
+def rehearse() -> None:
+    REHEARSED.append(1)
+
+
 def serve(model_fd: int | None, channel: int, output: int) -> None:
     """Answer every ask until the channel closes; the plan's seed chooses the manner."""
     ask = receive(channel)
@@ -103,10 +123,19 @@ def answers(ask: Ask, model: int | None, channel: int, output: int) -> Reply:
     return opened()
 
 
+def tells_what_it_rehearsed(ask: Ask, model: int | None, channel: int, output: int) -> Reply:
+    return opened(str(len(REHEARSED)))
+
+
+def tells_what_was_warm(ask: Ask, model: int | None, channel: int, output: int) -> Reply:
+    return opened(f"{len(WARMED_FURTHER)} {len(REHEARSED)}")
+
+
 def tells_its_situation(ask: Ask, model: int | None, channel: int, output: int) -> Reply:
     """What it keeps: read before the seal can forbid it, from calls that stay allowed."""
     descriptors = [number for number in range(1024) if is_open(number)]
     situation = {
+        "pid": os.getpid(),
         "model_fd": model,
         "descriptors": descriptors,
         "environment": sorted(os.environ),
@@ -290,6 +319,8 @@ def tells_share(channel: int, share: bytes) -> Reply:
 
 MANNERS: list[Manner] = [
     answers,
+    tells_what_it_rehearsed,
+    tells_what_was_warm,
     tells_its_situation,
     prints,
     loops,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from service.domain.architecture import Architecture, Sample
+from service.domain.architecture import Architecture, Sample, resolve
 from service.domain.errors import (
     ArtifactNotFound,
     InternalError,
@@ -36,6 +36,11 @@ CHILDREN = "tests.integration.sandbox_children"
 SPEC = SpecSource(Architecture((Sample((1,)),), ()))
 ROOMY = Limits(wall_seconds=30, cpu_seconds=30, memory_mb=256, output_bytes=MIB)
 MODEL = b"the model's bytes"
+SCRIPT = ArtifactSource("sha256:1", "torchscript")
+PROGRAM = ArtifactSource("sha256:1", "exported_program")
+WIDE = {"type": "Linear", "args": {"out_features": 200_000}}
+LARGE = SpecSource(resolve({"input": {"shape": [8]}, "layers": [WIDE]}))
+"""Comes near ROOMY's memory."""
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +52,20 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def prober_with(
-    limits: Limits, artifact: Path = Path("/nowhere"), *, warm_up: str = "warm_up"
+    limits: Limits,
+    artifact: Path = Path("/nowhere"),
+    *,
+    warm_up: str = "warm_up",
+    rehearse: str | None = None,
+    symbolic: str | None = None,
 ) -> Iterator[ZygoteProber]:
     prober = ZygoteProber(
         limits,
         f"{CHILDREN}:serve",
         f"{CHILDREN}:{warm_up}",
         lambda _: artifact,
+        rehearse=rehearse and f"{CHILDREN}:{rehearse}",
+        warm_up_symbolic=symbolic and f"{CHILDREN}:{symbolic}",
         run_uploads_unsealed=True,
     )
     try:
@@ -75,21 +87,33 @@ def play(prober: ZygoteProber, manner: children.Manner, source: ModelSource = SP
 
 
 def descendants(pid: int) -> set[int]:
-    """Every living process below this one."""
+    """Every living process below this one, but for the children that wait in zygotes."""
     found: set[int] = set()
+    zygote = is_zygote(pid)
     for task in Path(f"/proc/{pid}/task").glob("*"):
         for child in map(int, (task / "children").read_text().split()):
-            found |= {child} | descendants(child)
+            if not (zygote and is_zygote(child)):
+                found |= {child} | descendants(child)
     return found
 
 
+def is_zygote(pid: int) -> bool:
+    """By the name that it has and leaves to a child until that begins."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text() == "graddx-zygote\n"
+    except FileNotFoundError:
+        return False
+
+
+def only_left(before: set[int]) -> bool:
+    """Whether nothing else is there, soon: a child is killed with its session and buried
+    after it."""
+    return eventually(lambda: descendants(os.getpid()) <= before)
+
+
 def zygotes() -> set[int]:
-    """The zygotes of this test process: all its descendants, when no session is open."""
-    return {
-        pid
-        for pid in descendants(os.getpid())
-        if b"service.sandbox.zygote" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    }
+    """The zygotes of this test process."""
+    return set(filter(is_zygote, descendants(os.getpid())))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +147,7 @@ def test_a_bad_child_fails_alone(
     with pytest.raises(failure) as raised:
         play(prober, manner)
     assert type(raised.value) is failure
-    assert descendants(os.getpid()) == before
+    assert only_left(before)
     assert play(prober, children.answers) == "spec"
 
 
@@ -170,7 +194,7 @@ def test_the_wall_clock_ends_a_session(manner: children.Manner) -> None:
         with pytest.raises(ProbeTimeout):
             play(prober, manner)
         assert time.monotonic() - begun < 10
-        assert descendants(os.getpid()) == before
+        assert only_left(before)
         assert play(prober, children.answers) == "spec"
 
 
@@ -238,14 +262,14 @@ def test_threads_of_a_child_end_with_it(prober: ZygoteProber) -> None:
     prober.start()
     before = descendants(os.getpid())
     assert play(prober, children.leaves_threads) == "5"
-    assert descendants(os.getpid()) == before
+    assert only_left(before)
 
 
 def test_processes_of_a_child_are_refused_or_end_with_it(prober: ZygoteProber) -> None:
     prober.start()
     before = descendants(os.getpid())
     answer = play(prober, children.forks)
-    assert descendants(os.getpid()) == before
+    assert only_left(before)
     if answer.startswith("child"):
         assert eventually(lambda: not is_running(int(answer.split()[1])))
 
@@ -293,7 +317,7 @@ def test_abort_from_another_thread_ends_the_child_at_once(prober: ZygoteProber) 
         play(prober, children.sleeps)
     timer.join()
     assert time.monotonic() - begun < 10
-    assert descendants(os.getpid()) == before
+    assert only_left(before)
 
 
 def test_abort_while_the_zygote_still_warms_up() -> None:
@@ -330,17 +354,117 @@ def test_a_dead_zygote_is_replaced() -> None:
         assert zygotes() - before != {zygote}
 
 
+def test_a_child_that_dies_while_it_waits_is_replaced() -> None:
+    with prober_with(ROOMY) as prober:
+        before = zygotes()
+        assert play(prober, children.answers) == "spec"
+        (zygote,) = zygotes() - before
+        (waiting,) = waiting_in(zygote)
+        os.kill(waiting, signal.SIGKILL)
+        assert eventually(lambda: not is_running(waiting))
+        assert play(prober, children.answers) == "spec"
+        assert zygotes() - before == {zygote}
+
+
+def test_a_child_that_waits_ends_with_its_zygote() -> None:
+    with prober_with(ROOMY) as prober:
+        before = zygotes()
+        prober.start()
+        (zygote,) = zygotes() - before
+        (waiting,) = waiting_in(zygote)
+        os.kill(zygote, signal.SIGKILL)
+        assert eventually(lambda: not is_running(waiting))
+
+
+def test_a_child_is_new_to_every_analysis(prober: ZygoteProber) -> None:
+    seen = {json.loads(play(prober, children.tells_its_situation))["pid"] for _ in range(3)}
+    assert len(seen) == 3
+
+
+def test_what_a_child_rehearses_is_done_before_it_is_asked() -> None:
+    with prober_with(ROOMY, rehearse="rehearse") as prober:
+        assert [play(prober, children.tells_what_it_rehearsed) for _ in range(2)] == ["1", "1"]
+
+
+def test_a_rehearsal_that_fails_harms_nothing() -> None:
+    with prober_with(ROOMY, rehearse="warm_up_that_raises") as prober:
+        assert play(prober, children.answers) == "spec"
+
+
+def test_a_zygote_warms_up_further_once_and_when_asked(artifact: Path) -> None:
+    limits = replace(ROOMY, zygote_growth_mb=24)
+    with prober_with(limits, artifact, rehearse="rehearse", symbolic="warm_up_further") as prober:
+        before = zygotes()
+        warm = [
+            play(prober, children.tells_what_was_warm, source)
+            for source in (SPEC, SCRIPT, PROGRAM, SPEC, PROGRAM)
+        ]
+        (zygote,) = zygotes() - before
+        assert warm == ["0 1", "0 1", "1 1", "1 1", "1 1"]
+        assert len(waiting_in(zygote)) == 1
+        os.kill(zygote, signal.SIGKILL)
+        assert play(prober, children.tells_what_was_warm, SCRIPT) == "0 1"
+
+
+def test_a_spec_that_comes_near_its_memory_is_symbolic() -> None:
+    with prober_with(ROOMY, symbolic="warm_up_further") as prober:
+        assert play(prober, children.tells_what_was_warm, LARGE) == "1 0"
+
+
+def test_a_session_does_not_pay_for_warming_up(artifact: Path) -> None:
+    limits = replace(ROOMY, wall_seconds=0.5)
+    with prober_with(limits, artifact, symbolic="warm_up_further") as prober:
+        assert play(prober, children.tells_what_was_warm, PROGRAM) == "1 0"
+
+
+def test_what_is_prepared_is_warm_before_it_is_opened(artifact: Path) -> None:
+    with prober_with(ROOMY, artifact, symbolic="warm_up_further") as prober:
+        prober.prepare(PROGRAM, ProbePlan())
+        assert play(prober, children.tells_what_was_warm) == "1 0"
+
+
+@pytest.mark.parametrize(
+    ("symbolic", "reason"),
+    [
+        ("warm_up_that_raises", "no model library here"),
+        ("warm_up_that_hangs", "not ready in time|died while starting"),
+        ("warm_up_that_leaves_a_thread", "left 2 threads"),
+    ],
+)
+def test_a_zygote_that_cannot_warm_up_further_says_why(
+    symbolic: str, reason: str, artifact: Path
+) -> None:
+    before = descendants(os.getpid())
+    with prober_with(replace(ROOMY, start_seconds=2), artifact, symbolic=symbolic) as prober:
+        with pytest.raises(InternalError, match=reason):
+            play(prober, children.answers, PROGRAM)
+        assert only_left(before)
+        assert play(prober, children.answers, SCRIPT) == "spec"
+
+
+def waiting_in(zygote: int) -> set[int]:
+    text = Path(f"/proc/{zygote}/task/{zygote}/children").read_text()
+    return {child for child in map(int, text.split()) if is_zygote(child)}
+
+
 def test_a_zygote_killed_during_a_session_takes_the_child_along() -> None:
     with prober_with(ROOMY) as prober:
         before = zygotes()
         prober.start()
         (zygote,) = zygotes() - before
-        timer = threading.Timer(0.3, os.kill, (zygote, signal.SIGKILL))
+        killed: set[int] = set()
+
+        def kill() -> None:
+            killed.update({zygote}, descendants(zygote))
+            os.kill(zygote, signal.SIGKILL)
+
+        timer = threading.Timer(0.3, kill)
         timer.start()
         with pytest.raises(ProbeCrashed, match="zygote"):
             play(prober, children.sleeps)
         timer.join()
-        assert zygotes() == before
+        assert len(killed) == 2
+        assert eventually(lambda: not any(map(is_running, killed)))
         assert play(prober, children.answers) == "spec"
 
 
@@ -375,7 +499,7 @@ def test_close_leaves_nothing() -> None:
     before = descendants(os.getpid())
     with prober_with(ROOMY) as prober:
         play(prober, children.answers)
-    assert descendants(os.getpid()) == before
+    assert only_left(before)
 
 
 def open_descriptors() -> int:
@@ -410,7 +534,7 @@ def test_a_zygote_that_cannot_start_says_why(warm_up: str, reason: str, start_se
         pytest.raises(InternalError, match=reason),
     ):
         play(prober, children.answers)
-    assert descendants(os.getpid()) == before
+    assert only_left(before)
 
 
 def test_a_missing_model_file_is_told(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from service.bootstrap import REHEARSE, WARM_UP_SYMBOLIC
 from service.domain.architecture import resolve
 from service.domain.errors import InternalError
 from service.domain.model_source import ArtifactSource, ModelSource, SpecSource
@@ -104,6 +105,8 @@ def prober(
         f"{children}:serve",
         f"{children}:warm_up",
         lambda name: exported if name == "sha256:2" else scripted,
+        rehearse=REHEARSE,
+        warm_up_symbolic=WARM_UP_SYMBOLIC,
         threads=request.param,
     )
     yield prober

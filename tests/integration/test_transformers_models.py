@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from service.bootstrap import WARM_UP_SYMBOLIC
 from service.domain.model_source import ArtifactSource
 from service.domain.probe_plan import ProbePlan
 from service.domain.report import Report
@@ -49,7 +50,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 @pytest.fixture(scope="module")
 def prober(files: Files) -> Iterator[ZygoteProber]:
     child = "service.probing.child"
-    made = ZygoteProber(Limits(), f"{child}:serve", f"{child}:warm_up", files.path)
+    made = ZygoteProber(
+        Limits(),
+        f"{child}:serve",
+        f"{child}:warm_up",
+        files.path,
+        warm_up_symbolic=WARM_UP_SYMBOLIC,
+    )
     yield made
     made.close()
 

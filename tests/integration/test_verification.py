@@ -104,6 +104,29 @@ def test_the_prescription_makes_a_sick_model_healthy(prober: ZygoteProber, name:
     assert again.prescription is None
 
 
+def test_a_bottleneck_before_the_classes_is_led_around(prober: ZygoteProber) -> None:
+    spec = mlp(6, "SiLU")
+    for layer in spec["layers"][2::4]:
+        layer["args"] = {"out_features": 1}
+    report = report_on(prober, spec)
+    assert report.diagnosis.verdict == "unhealthy"
+    prescription = report.prescription
+    assert prescription is not None
+    assert prescription.verdict_after == "healthy"
+    chosen = [one for one in report.recommendations if one.id in prescription.recommendations]
+    (cure,) = (one for one in chosen if one.kind == "residual")
+    assert cure.change["projections"].keys() == {"head"}
+    assert "narrow_layer" in cure.resolves
+    assert prescription.patched_spec is not None
+    sizes = [
+        (layer["args"]["in_features"], layer["args"]["out_features"])
+        for layer in prescription.patched_spec["layers"]
+        if layer["name"].endswith("_projection")
+    ]
+    assert sizes == [(64, 10)]
+    assert report_on(prober, prescription.patched_spec).diagnosis.verdict == "healthy"
+
+
 def test_dropout_alone_is_lowered_where_it_alone_is_too_much(prober: ZygoteProber) -> None:
     report = report_on(prober, SICK["a dropout that hides nearly everything"])
     assert report.prescription is not None

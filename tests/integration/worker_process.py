@@ -42,6 +42,8 @@ class SleepingProber:
     def abort(self) -> None:
         self._killed.set()
 
+    def prepare(self, source: ModelSource, plan: ProbePlan) -> None: ...
+
     @contextmanager
     def open(
         self, source: ModelSource, plan: ProbePlan, tell: Callable[[float], None]

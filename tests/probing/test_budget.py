@@ -7,12 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.errors import ProbeOutOfMemory
+from service.domain.memory import COPIES, HELD, MIB
 from service.domain.probe_plan import ProbePlan
 from service.probing.budget import (
-    COPIES,
     FEWEST_STEPS,
-    HELD,
-    MIB,
     PROBE_SHARE,
     TRIAL_RUNS,
     WATCHING,

@@ -136,6 +136,33 @@ def test_normalizations_and_skips_are_layers_of_keras() -> None:
         assert room["x"].shape == (None, 32)
 
 
+def test_projections_are_layers_of_keras() -> None:
+    dense = [L.Dense(units, "tanh", name=f"fc{n}") for n, units in enumerate((32, 1))]
+    model = keras.Sequential([L.Input((32,)), *dense, L.Dense(3, name="head")])
+    architecture, offered = advice(model, diagnosis("narrow_layer"))
+    said = in_keras(offered["residual"], architecture)
+    room = pasted(None, said.splitlines()[1], x=L.Input((32,)), f=L.Dense(3))
+    assert "# f: each of 'fc1 … head'" in said
+    assert 'Dense(3, use_bias=False, kernel_initializer="lecun_normal")(x)' in said
+    assert room["x"].shape == (None, 3)
+
+
+def test_strided_projections_are_convolutions_of_keras() -> None:
+    sizes = ((8, 1), (1, 1), (16, 2), (4, 1))
+    convolutions = [
+        L.Conv2D(channels, 3, stride, "same", activation="relu", name=f"conv{n}")
+        for n, (channels, stride) in enumerate(sizes)
+    ]
+    ends = [L.Flatten(), L.Dense(3, name="head")]
+    model = keras.Sequential([L.Input((9, 9, 3)), *convolutions, *ends])
+    architecture, offered = advice(model, diagnosis("narrow_layer"))
+    said = in_keras(offered["residual"], architecture)
+    (line,) = [line for line in said.splitlines() if "Conv2D" in line]
+    f = L.Conv2D(16, 3, 2, "same")
+    room = pasted(None, line, x=L.Input((9, 9, 8)), f=f)
+    assert room["x"].shape == (None, 5, 5, 16)
+
+
 def test_recurrent_weights_and_another_cell() -> None:
     for cell in (L.SimpleRNN, L.LSTM):
         model = sequence(cell(16, name="rnn"))

@@ -13,6 +13,7 @@ from service.domain.measurements import Measurements
 from service.domain.probe_plan import GLANCE, Look, OptimizerPlan, ProbePlan
 from service.probing.probe import Seed
 from service.probing.session import Session
+from service.probing.side_by_side import SideBySide
 
 
 def linear(name: str, units: int) -> dict[str, Any]:
@@ -70,7 +71,14 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         done.append(True)
         true_run(self, *given)
 
+    true_together = SideBySide.run
+
+    def together(self: SideBySide, stacks: Any, batches: Any, *given: Any, **named: Any) -> Any:
+        done.extend(True for _ in batches)
+        return true_together(self, stacks, batches, *given, **named)
+
     monkeypatch.setattr(Seed, "run", run)
+    monkeypatch.setattr(SideBySide, "run", together)
     return done
 
 
@@ -153,3 +161,45 @@ def test_the_first_seed_of_a_redrawn_model_is_drawn_once(kind: str) -> None:
     assert len(drawn) == 3  # once each
     assert session.weights.redrawn is not None
     assert set(session.weights.redrawn) == {"a.weight"}
+
+
+FIRST = {"plain": "a", "dropout and batch normalization": "head"}
+VALUES: dict[str, dict[str, Any]] = {
+    "an initialization": {
+        "kind": "initializer",
+        "parameters": [{"parameter": "head.weight", "initializer": "orthogonal_"}],
+    },
+    "pre-training": {"kind": "pretraining", "steps": 2, "lr": 0.01},
+}
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("change", VALUES)
+@pytest.mark.parametrize("network", FIRST)
+def test_a_change_of_initial_values_needs_no_recording_of_its_own(
+    network: str, change: str, plan: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = ({"layers": [FIRST[network]], **VALUES[change]},)
+    session, alone = opened(network, PLANS[plan]), opened(network, PLANS[plan])
+    assert session.changed(changes).recording is session.recording
+    assert session.changed(changes)._seeds.taps is session._seeds.taps
+    true_init = Session.__init__
+
+    def recording(self: Session, *given: Any, alike: Session | None = None, **more: Any) -> None:
+        true_init(self, *given, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "__init__", recording)
+        assert alone.changed(changes).recording is not alone.recording
+    # Others in between: what they leave behind must not show.
+    session.measure()
+    session.measure(changes, look=GLANCE)
+    session.measure(after_steps=1)
+    assert text(session.measure(changes)) == text(alone.measure(changes))
+    assert text(session.measure()) == text(alone.measure())
+
+
+def test_a_change_of_operations_is_recorded() -> None:
+    session = opened("plain")
+    changes = ({"kind": "activation", "layers": ["a"], "activation": "Tanh"},)
+    assert session.changed(changes).recording is not session.recording

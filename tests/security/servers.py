@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -17,10 +16,10 @@ from typing import Any
 
 import httpx2
 
-from tests.integration.test_sandbox_prober import descendants
+from tests.e2e.serving import ready
+from tests.integration.test_sandbox_prober import descendants, eventually
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 90
 LONGEST_SILENCE = 1.0
 """Seconds that /readyz may take whatever a model does."""
 PROBE: dict[str, Any] = {
@@ -74,7 +73,7 @@ class Server:
             done.set()
             asking.join()
         assert slowest[0] <= LONGEST_SILENCE
-        assert self.processes() <= before
+        assert eventually(lambda: self.processes() <= before)
 
 
 @contextmanager
@@ -96,17 +95,7 @@ def serving(folder: Path, program: Sequence[str], **settings: str) -> Iterator[S
             [sys.executable, *program], cwd=ROOT, env=environment, stdout=out, stderr=out
         )
     try:
-        yield Server(_ready(process, log), process.pid)
+        yield Server(ready(process, log), process.pid)
     finally:
         process.terminate()
         assert process.wait(30) == 0, log.read_text()
-
-
-def _ready(process: subprocess.Popen[bytes], log: Path) -> str:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        printed = re.search(r"graddx is at (http://[^/]+)/docs", log.read_text())
-        if printed and httpx2.get(f"{printed[1]}/readyz").status_code == 200:
-            return printed[1]
-        time.sleep(0.1)
-    raise AssertionError(f"the server did not get ready:\n{log.read_text()}")

@@ -16,15 +16,38 @@ WARMED = "import torch; from service.probing.child import warm_up; warm_up(); pr
 
 
 def test_warming_up_initializes_no_cuda() -> None:
-    said = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", WARMED.format("torch.cuda.is_initialized()")],
+    symbolic = "from service.probing import symbolic; symbolic.warm_up()"
+    code = WARMED.format("torch.cuda.is_initialized()")
+    assert run(f"{code}\n{symbolic}\nprint(torch.cuda.is_initialized())") == "False\nFalse\n"
+
+
+def run(code: str) -> str:
+    """What a fresh interpreter prints."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
         capture_output=True,
         text=True,
         check=True,
         cwd=Path(__file__).parents[2],
         env=ENVIRONMENT,
-    )
-    assert said.stdout == "False\n"
+    ).stdout
+
+
+FAILING = """
+from service.probing.trace import record
+recorded = record(lambda x: x @ x, {}, {}, (torch.ones(2, 2, requires_grad=True),))
+try:
+    recorded.module(torch.ones(2, 3))
+except RuntimeError as error:
+    print("shapes" in str(error))
+"""
+
+
+def test_specs_and_torchscript_need_no_compiler() -> None:
+    """Nor does an operation of theirs that fails."""
+    symbolic = ("torch._dynamo", "torch.fx.experimental.symbolic_shapes", "sympy")
+    found = f"import sys; print(set({symbolic}) & sys.modules.keys())"
+    assert run(f"{WARMED.format(0)}\n{FAILING}\n{found}") == "0\nTrue\nset()\n"
 
 
 def test_a_zygote_has_no_driver_open_or_mapped() -> None:
@@ -39,5 +62,5 @@ def test_a_zygote_has_no_driver_open_or_mapped() -> None:
         prober.close()
     assert "libtorch" in mapped
     assert not [one for one in ("libcuda.so", "libnvidia", "/dev/nvidia") if one in mapped]
-    # Descriptors: the three standard ones and the socket of its worker.
-    assert sorted(one.partition(":")[0] for one in opened) == [*["/dev/null"] * 3, "socket"]
+    # Descriptors: the three standard ones, the sockets of its worker and of the child that waits.
+    assert sorted(one.partition(":")[0] for one in opened) == [*["/dev/null"] * 3, *["socket"] * 2]

@@ -33,7 +33,7 @@ RECORDS = [
     record("a", "healthy"),
     record("b", "mixed", changes=2, shorter={"found": ["activation"], "tried": 3, "all": True}),
     record("c", None, changes=0),
-    record("d", "healthy"),
+    record("bottleneck-1-0", "healthy"),  # one that the search was changed for
     record("a", "sick", HE, changes=0, seconds=0.0),
     record("h", None, case="healthy", verdict="healthy"),
     record("i", "mixed", case="healthy", verdict="at_risk"),
@@ -41,8 +41,9 @@ RECORDS = [
 
 
 def test_rates_are_of_all_sick_cases() -> None:
-    ours, on_those, thumb = table(RECORDS)[2:]
+    ours, unseen, on_those, thumb = table(RECORDS)[2:]
     assert ours == "| graddx | 3/4 | 0.750 | 0.500 | 1.33 | 200 |"
+    assert unseen == "| graddx, not at hand | 2/3 | 0.667 | 0.333 | 1.50 | 200 |"
     assert on_those == "| graddx, on the 1 | 1/1 | 1.000 | 1.000 | 1.00 | 200 |"
     assert thumb == "| He alone | 1/1 | 0.000 | 0.000 | – | – |"
 

@@ -22,6 +22,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from service.domain.errors import InvalidRequest, ModelRaised, ProbeFailure
 from service.domain.exported_program import Program, answer_named, program_of
+from service.domain.model_source import EXPORTED_PROGRAM
 from service.domain.probe_plan import ProbePlan
 from service.probing.devices import CPU
 from service.probing.loaders import exported_archive
@@ -29,8 +30,6 @@ from service.probing.loaders.exported_archive import Saved
 from service.probing.loaders.exported_module import ExportedModule
 from service.probing.loaders.loaded import LoadedModel, loaded
 from service.probing.trace import first_lines
-
-FORMAT = "exported_program"
 
 
 class ExportedProgram:
@@ -56,7 +55,9 @@ class ExportedProgram:
         except Exception as error:
             raise _unloadable(error) from error
         notes = self._program.notes(mode)
-        return loaded(FORMAT, module, mode="as_saved", dtype=dtype, device=device, notes=notes)
+        return loaded(
+            EXPORTED_PROGRAM, module, mode="as_saved", dtype=dtype, device=device, notes=notes
+        )
 
 
 def read(file: IO[bytes]) -> ExportedProgram:

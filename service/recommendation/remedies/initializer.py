@@ -30,6 +30,9 @@ NORMALIZED_TOLERANCE = 4.0
 the effective learning rate, which falls as 1/rms² (van Laarhoven 2017, arXiv:1706.05350)."""
 HEAD_SMALLER, HEAD_LARGER = 5.0, 2.0
 """By how much the head may differ from 1/√fan_in: it is one factor, not one of many."""
+PASSES_NOTHING = 1e-3
+"""Share of the gradient that random weights of a layer's size would pass, below which its own are
+not random: equal rows behind a cross-entropy, whose gradient sums to zero over the classes."""
 LOST = 1e-2
 """A stack whose predicted total gain stays below this is not cured by an initializer."""
 
@@ -45,7 +48,8 @@ class Reinitialize:
     formula covers; gain 1 for the last layer; 1/√L smaller for the last layer of each of L residual
     branches; `orthogonal_` for `weight_hh` of recurrent layers, input weights 1/√T smaller and no
     bias for an RNN over T steps, a forget gate bias of 1 for LSTM. Layers that are right stay as
-    they are.
+    they are; weights of the right size that pass nothing of the gradient, as a constant fill does
+    before a cross-entropy, are not right.
 
     ### When it is offered
     When gradients vanish or explode, values overflow, the activation scale drifts, units are
@@ -122,7 +126,7 @@ def needed_draws(case: Case) -> Iterable[Draw]:
             continue
         draws = draws_for(layer, place_of(case, layer))
         # The size of a recurrent weight does not tell whether it is orthogonal.
-        forced = layer.name in symmetric or layer.op in RECURRENT_OPS
+        forced = layer.name in symmetric or layer.op in RECURRENT_OPS or _passes_nothing(layer)
         if forced or any(_is_off(case, layer, draw) for draw in draws):
             yield from (draw for draw in draws if forced or _differs(layer, draw))
 
@@ -142,6 +146,15 @@ def _is_off(case: Case, layer: LayerMeasurements, draw: Draw) -> bool:
     if layer.op == "embedding":
         low, high = 100.0, NORMALIZED_TOLERANCE
     return not draw.rms / low <= now <= draw.rms * high
+
+
+def _passes_nothing(layer: LayerMeasurements) -> bool:
+    """Weights of the right size, in which the gradient that comes is lost all the same."""
+    passed = (layer.gradient.gain_parts or {}).get("weight")
+    weight = max(own_parameters(layer), key=lambda p: len(p.shape), default=None)
+    if passed is None or weight is None or not weight.rms or not layer.fan_in:
+        return False
+    return passed < PASSES_NOTHING * weight.rms * math.sqrt(layer.fan_in)
 
 
 def _differs(layer: LayerMeasurements, draw: Draw) -> bool:

@@ -9,7 +9,7 @@ from service.domain.recommendations import Recommendation
 from service.recommendation.case import Case
 from service.recommendation.remedies.activation import SQUASHING
 from service.recommendation.spec_editing import CannotSay
-from service.recommendation.spec_structure import path_of
+from service.recommendation.spec_structure import path_of, readers_of
 from service.recommendation.wording import counted
 
 STEPS = 100
@@ -111,7 +111,8 @@ def _code(case: Case, names: tuple[str, ...], steps: int) -> str:
     if case.architecture is not None:
         nodes = {node.name: node for node in case.architecture.layers}
         with suppress(CannotSay):
-            paths = [path_of(case.architecture.layers, nodes[name]) for name in names]
+            readers = readers_of(case.architecture.layers)
+            paths = [path_of(readers, nodes[name]) for name in names]
     told = ",\n    ".join(map(repr, paths))
     behind = "" if len(paths[0]) > 1 else "# with each name, those of the activation behind it\n"
     return behind + CODE.format(steps=steps, lr=RATE, paths=told)

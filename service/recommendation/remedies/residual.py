@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import chain, pairwise
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
 
-from service.domain.measurements import LayerMeasurements
 from service.domain.recommendations import Recommendation
 from service.recommendation import source
+from service.recommendation.blocks import Block, Projection, blocks_of
 from service.recommendation.case import Case
 from service.recommendation.initialization import (
     Draw,
@@ -18,7 +20,7 @@ from service.recommendation.initialization import (
 )
 from service.recommendation.repaired import patch_of
 from service.recommendation.spec_editing import CannotSay
-from service.recommendation.spec_structure import path_of
+from service.recommendation.spec_structure import path_of, readers_of
 from service.recommendation.wording import counted
 
 SKIP = """class Skip(nn.Sequential):
@@ -26,12 +28,19 @@ SKIP = """class Skip(nn.Sequential):
         return x + super().forward(x)
 """
 """Source of a module that adds its input."""
-Block = tuple[LayerMeasurements, ...]
-"""Layers that a skip goes around."""
-LONGEST = 3
-"""Layers of a block, at most."""
+SHORTCUT = """class Shortcut(nn.Module):
+    def __init__(self, projection, *branch):
+        super().__init__()
+        nn.init.kaiming_normal_(projection.weight, nonlinearity='linear')
+        self.projection, self.branch = projection, nn.Sequential(*branch)
+
+    def forward(self, x):
+        return self.projection(x) + self.branch(x)
+"""
+"""Source of a module that adds a linear map of its input."""
 FEWEST = 3
-"""Layers around which skips make a difference: below, an initializer does the same."""
+"""Layers around which skips make a difference: below, an initializer does the same, unless the
+layers are a bottleneck."""
 
 
 class AddSkips:
@@ -40,26 +49,32 @@ class AddSkips:
     ### What it changes
     Every linear and convolutional layer of a plain stack that keeps the shape of its input, except
     the last, becomes x + f(x), f being the layer with its normalization and activation; where
-    widths change, f is two or three layers, so that the stream goes around a bottleneck. The last
-    weights of the L branches are drawn 1/√L smaller than a plain stack needs, the scale of a
-    normalization behind them is set to 1/√L.
+    widths change, f is two or three layers, so that the stream goes around a bottleneck. Where
+    these narrow inside and give another shape than they read, into the model's output too, x passes
+    by a projection p(x) + f(x): a linear layer without bias, for images a 1×1 convolution with
+    their stride, which keeps the mean square. The last weights of the L branches are drawn 1/√L
+    smaller than a plain stack needs, the scale of a normalization behind them is set to 1/√L.
 
     ### When it is offered
     When gradients vanish or explode, samples become indistinguishable or the short training does
-    not learn, in models without a residual addition, around at least three layers.
+    not learn, in models without a residual addition, around at least three layers or one that is
+    narrower than those around it.
 
     ### Why it works
     The gradient at x + f(x) is that of x plus what comes through f: it cannot be lost through the
     identity, whatever f does. With branches of gain a/√L the squared gradient grows by at most
-    (1 + a²/L)^L < e^(a²), and the layers need not learn to pass the signal on.
+    (1 + a²/L)^L < e^(a²), and the layers need not learn to pass the signal on. A narrow layer lets
+    no more through than it has units; a linear map beside it carries all that its ends have room
+    for.
 
     ### Limits
     Changes what the network computes; trained weights have to be trained again. The scale stands in
     the weights, so it holds exactly for positively homogeneous activations (ReLU, leaky ReLU) and
-    for small signals. A sigmoid's output is never negative, so the stream drifts with depth.
+    for small signals. A sigmoid's output is never negative, so the stream drifts with depth. What
+    an activation or softmax ends gets no projection: nothing can be added behind it.
 
     ### References
-    * He et al. 2016, arXiv:1512.03385 and arXiv:1603.05027.
+    * He et al. 2015, arXiv:1512.03385 (eq. 2: projections); He et al. 2016, arXiv:1603.05027.
     * Hanin & Rolnick 2018, arXiv:1803.01719; Zhang et al. 2019, arXiv:1901.09321 (1/√L).
     * Balduzzi et al. 2017, arXiv:1702.08591, Shattered gradients.
     """
@@ -71,18 +86,20 @@ class AddSkips:
 
     def propose(self, case: Case) -> tuple[Recommendation, ...]:
         codes = case.codes(self.cures)
-        blocks = _blocks(case) if codes and not case.branches() else ()
-        if sum(map(len, blocks)) < FEWEST:
+        blocks = blocks_of(case) if codes and not case.branches() else ()
+        projections = {b.end.name: b.projection for b in blocks if b.projection is not None}
+        if sum(map(len, blocks)) < FEWEST and not any(block.narrows for block in blocks):
             return ()
         scale = len(blocks) ** -0.5
         draws = tuple(draw for block in blocks for draw in _draws(case, block, scale))
-        names = tuple(block[-1].name for block in blocks)
-        begins = {block[-1].name: block[0].name for block in blocks if len(block) > 1}
+        new = tuple(projection.draw for projection in projections.values())
+        names = tuple(block.end.name for block in blocks)
         change = {
             "branch_scale": significant(scale),
-            "begins": begins,
+            "begins": {b.end.name: b.layers[0].name for b in blocks if len(b) > 1},
+            **_said(projections),
             "scaled": _scaled(blocks, draws),
-            **as_change(draws),
+            **as_change((*draws, *new)),
         }
         return (
             Recommendation(
@@ -90,8 +107,7 @@ class AddSkips:
                 kind=self.kind,
                 layers=names,
                 title=f"Add the input of {counted(names)} to the output (branch scale {scale:.3g})",
-                why=f"Around {len(names)} layers the gradient passes by the identity; branches of"
-                f" 1/√{len(names)} = {scale:.3g} keep the stream within a factor of e over depth.",
+                why=_why(len(names), len(projections), scale),
                 resolves=codes,
                 change=change,
                 patch=patch_of(case.architecture, {"kind": self.kind, "layers": names, **change}),
@@ -100,46 +116,27 @@ class AddSkips:
         )
 
 
-def _blocks(case: Case) -> tuple[Block, ...]:
-    """The shortest runs of a plain chain whose output is shaped as what the first of them reads,
-    one after the other; one layer each where all keep their width."""
-    layers, head = case.measurements.layers, case.head()
-    able = {layer.name for layer in case.matrices()} - {head}
-    found: list[Block] = []
-    start = 1
-    while start < len(layers):
-        runs = (layers[start:end] for end in range(start + 1, start + 1 + LONGEST))
-        block = next((run for run in runs if _keeps_shape(layers[start - 1], run, able)), None)
-        found += [block] if block else []
-        start += len(block) if block else 1
-    return tuple(found)
+def _said(projections: Mapping[str, Projection]) -> dict[str, Any]:
+    """By the last layer of their blocks; nothing where there is none."""
+    said = {end: {"name": p.name, "type": p.type, "args": p.args} for end, p in projections.items()}
+    return {"projections": said} if said else {}
 
 
-def _keeps_shape(before: LayerMeasurements, run: Block, able: set[str]) -> bool:
+def _why(blocks: int, projected: int, scale: float) -> str:
+    way = "the identity"
+    if projected:
+        way = f"a linear map around {projected} and the identity around the others"
+        way = way if projected < blocks else "a linear map"
+    plural = "layers" if blocks > 1 else "layer"
     return (
-        bool(run)
-        and run[-1].output_shape == before.output_shape
-        and all(layer.name in able for layer in run)
-        and all(two.depth == one.depth + 1 for one, two in pairwise((before, *run)))
-        and _reads(run[0]) == _gives(run[-1])
+        f"Around {blocks} {plural} the gradient passes by {way}; branches of 1/√{blocks} ="
+        f" {scale:.3g} keep the stream within a factor of e over depth."
     )
-
-
-def _reads(layer: LayerMeasurements) -> int:
-    """Features or channels that go in."""
-    weight = max(own_parameters(layer), key=lambda p: len(p.shape))
-    return weight.shape[0] if layer.op.startswith("conv_transpose") else weight.shape[1]
-
-
-def _gives(layer: LayerMeasurements) -> int:
-    """Units or channels that come out."""
-    weight = max(own_parameters(layer), key=lambda p: len(p.shape))
-    return weight.shape[1] if layer.op.startswith("conv_transpose") else weight.shape[0]
 
 
 def _draws(case: Case, block: Block, scale: float) -> tuple[Draw, ...]:
     """The branch's last scale is its last normalization's, where it has one."""
-    *inner, last = block
+    *inner, last = block.layers
     own = {p.name for p in own_parameters(last)}
     norms = [p for p in last.parameters if p.name not in own and p.name.endswith(".weight")]
     val = significant(scale)
@@ -151,48 +148,83 @@ def _draws(case: Case, block: Block, scale: float) -> tuple[Draw, ...]:
         ),
         *draws_for(
             last,
-            Place(branch_scale=1.0 if norms else scale, negative_slope=case.negative_slope(last)),
+            Place(
+                head=last.name == case.head(),
+                branch_scale=1.0 if norms else scale,
+                negative_slope=case.negative_slope(last),
+            ),
         ),
         *(Draw(p.name, p.shape, "constant_", {"val": val}, rms=val) for p in norms),
     )
 
 
-def _scaled(blocks: tuple[Block, ...], draws: tuple[Draw, ...]) -> list[str]:
+def _scaled(blocks: Sequence[Block], draws: tuple[Draw, ...]) -> list[str]:
     """The weights that carry the scale of their branch."""
     normalized = {draw.parameter for draw in draws if draw.function == "constant_"}
-    ends = [block[-1] for block in blocks]
+    ends = [block.end for block in blocks]
     free = [end for end in ends if not normalized & {p.name for p in end.parameters}]
     own = {p.name for end in free for p in own_parameters(end) if len(p.shape) > 1}
     return [draw.parameter for draw in draws if draw.parameter in own]
 
 
-def _code(case: Case, blocks: tuple[Block, ...]) -> str:
+def _code(case: Case, blocks: Sequence[Block]) -> str:
     """Modules that follow one another are put into one that adds its input; where only the names
     of the weights are known, the sum has to be written into `forward`."""
     behind = _paths(case, blocks)
     if behind is None:
-        listed = "\n".join(f"#   {', '.join(layer.name for layer in block)}" for block in blocks)
-        return f"# in forward, x = x + f(x) for f each of these with what is behind it:\n{listed}"
-    paths = ",\n    ".join(repr(tuple(chain.from_iterable(each))) for each in behind)
-    return f"""{SKIP}
-for name, *rest in (
-    {paths},
-):
-    model.set_submodule(name, Skip(*map(model.get_submodule, (name, *rest))))
+        return _in_forward(blocks)
+    plain = [paths for block, paths in zip(blocks, behind, strict=True) if not block.projection]
+    parts = []
+    if plain:
+        listed = ",\n    ".join(map(repr, plain))
+        parts.append(_wrapping(SKIP, f"name, *rest in (\n    {listed},\n)", "Skip(*branch)"))
+    led = [(b.projection, p) for b, p in zip(blocks, behind, strict=True) if b.projection]
+    if led:
+        listed = ",\n    ".join(f"({_made(one)}, {', '.join(map(repr, p))})" for one, p in led)
+        each = f"projection, name, *rest in (\n    {listed},\n)"
+        parts.append(_wrapping(SHORTCUT, each, "Shortcut(projection, *branch)"))
+    return "\n".join(parts)
+
+
+def _wrapping(module: str, each: str, made: str) -> str:
+    return f"""{module}
+for {each}:
+    branch = map(model.get_submodule, (name, *rest))
+    model.set_submodule(name, {made})
     for other in rest:
         model.set_submodule(other, nn.Identity())"""
 
 
-def _paths(case: Case, blocks: tuple[Block, ...]) -> list[list[tuple[str, ...]]] | None:
+def _made(projection: Projection) -> str:
+    args = ", ".join(f"{name}={value!r}" for name, value in projection.args.items())
+    return f"nn.{projection.type}({args})"
+
+
+def _in_forward(blocks: Sequence[Block]) -> str:
+    listed = [", ".join(layer.name for layer in block.layers) for block in blocks]
+    lines = [
+        f"#   {names}" + (f"; p = {_made(block.projection)}" if block.projection else "")
+        for names, block in zip(listed, blocks, strict=True)
+    ]
+    told = "# in forward, x = x + f(x) for f each of these with what is behind it"
+    if any(block.projection for block in blocks):
+        told += ", p(x) + f(x) where there is a p"
+    return "\n".join((f"{told}:", *lines))
+
+
+def _paths(case: Case, blocks: Sequence[Block]) -> list[tuple[str, ...]] | None:
     """The modules of each block with what follows them; None where only `forward` can say it: a
     merge reads what follows, or a layer is used again."""
     if case.architecture is None:
         return None
     layers = case.architecture.layers
-    nodes = {node.name: node for node in layers}
-    if any(layer.name not in nodes for block in blocks for layer in block):
+    nodes, readers = {node.name: node for node in layers}, readers_of(layers)
+    if any(layer.name not in nodes for block in blocks for layer in block.layers):
         return None
     try:
-        return [[path_of(layers, nodes[layer.name]) for layer in block] for block in blocks]
+        return [
+            tuple(chain.from_iterable(path_of(readers, nodes[one.name]) for one in block.layers))
+            for block in blocks
+        ]
     except CannotSay:
         return None

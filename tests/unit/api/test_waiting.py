@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.app import create_app
+from api.waiting import FIRST_PAUSE, LAST_PAUSE, pause_after
 from service.config import Settings
 from service.domain.analysis import Status
 from service.domain.findings import Verdict
@@ -34,7 +35,23 @@ def test_wait_gives_up_when_the_time_is_over(client: TestClient, engine: FakeEng
     assert 0.3 <= time.monotonic() - began < 3
     assert answer.status_code == 202
     assert answer.json()["queue_position"] == 0
-    assert 3 < engine.looks < 30
+    assert 3 < engine.looks < 50
+
+
+@pytest.mark.parametrize("took", [0.02, 0.15, 0.3, 1.0, 3.0])
+def test_an_answer_is_seen_within_a_tenth_of_its_own_time(took: float) -> None:
+    now = 0.0
+    while now < took:
+        now += pause_after(now)
+    assert now - took <= max(took / 10, FIRST_PAUSE)
+
+
+def test_long_waits_are_cheap() -> None:
+    now, looks = 0.0, 0
+    while now < 60.0:
+        now, looks = now + pause_after(now), looks + 1
+    assert looks < 7 * 60
+    assert pause_after(300.0) == LAST_PAUSE
 
 
 def test_prefer_wait_is_applied_and_echoed(client: TestClient, engine: FakeEngine) -> None:

@@ -50,6 +50,8 @@ class Nobody:
     def workers_alive(self) -> int:
         return 1
 
+    def prepare(self, source: ModelSource, plan: ProbePlan) -> None: ...
+
     def open(
         self, source: ModelSource, plan: ProbePlan, tell: Callable[[float], None]
     ) -> AbstractContextManager[ProbeSession]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -24,9 +25,13 @@ def verified(
     before: Diagnosis | None = None,
     session: Session | None = None,
     eases: Kinds = frozenset(),
+    doubted: Mapping[str, float] | None = None,
+    behind: Sequence[Recommendation] = (),
 ) -> Verified:
     """`cures`: sets of kinds that bring the verdict to healthy; `helps`: kinds that each take one
-    of two findings away; `eases`: kinds that each bring the verdict to at_risk."""
+    of two findings away; `eases`: kinds that each bring the verdict to at_risk; `doubted`: how sure
+    the verdict is with a kind, where that is not sure; `behind`: what is advised where the verdict
+    is at_risk."""
     sick = before or told(Verdict.UNHEALTHY, "saturated_activation", "rank_collapse")
     session = session or Session(cures)
 
@@ -35,14 +40,21 @@ def verified(
     ) -> Diagnosis:
         kinds = frozenset(measured.notes)
         if any(cure <= kinds for cure in cures):
-            return told(Verdict.HEALTHY)
+            odds = [confidence for kind, confidence in (doubted or {}).items() if kind in kinds]
+            return replace(told(Verdict.HEALTHY), confidence=min(odds, default=1.0))
         if kinds & eases:
             return told(Verdict.AT_RISK)
         return told(Verdict.UNHEALTHY, "rank_collapse") if kinds & helps else sick
 
     submitted = Submitted(sick, Measurements(MODEL, (), ()), None)
     bench = Bench(session, submitted, judge, Allowance(lambda: 60.0))
-    return verify(bench, offered, architecture=None, may_train=True)
+
+    def advise(
+        diagnosis: Diagnosis, _measured: Measurements, _trial: Trial | None
+    ) -> Sequence[Recommendation]:
+        return behind if diagnosis.verdict is Verdict.AT_RISK else offered
+
+    return verify(bench, offered, architecture=None, may_train=True, advise=advise)
 
 
 def prescribed(found: Verified) -> list[str]:
@@ -119,6 +131,71 @@ def test_a_cure_that_works_at_any_usual_rate_is_preferred(
     session = Session(cures, frozenset(late))
     offered = advice("initializer", "normalization", "residual")
     assert prescribed(verified(offered, cures=cures, session=session)) == expected
+
+
+@pytest.mark.parametrize(
+    ("doubted", "late", "expected"),
+    [
+        ({"initializer": 0.9}, set(), "initializer"),
+        ({"initializer": 0.89}, set(), "normalization"),
+        ({"initializer": 0.6, "normalization": 0.79, "residual": 0.79}, set(), "initializer"),
+        ({"initializer": 0.6, "normalization": 0.81, "residual": 0.85}, set(), "normalization"),
+        ({"initializer": 0.6, "normalization": 0.81, "residual": 0.95}, set(), "residual"),
+        ({"initializer": 0.8, "normalization": 0.6}, {"initializer", "residual"}, "normalization"),
+        ({"initializer": 0.6}, {"normalization", "residual"}, "initializer"),
+    ],
+)
+def test_a_doubtful_cure_yields_to_one_that_leaves_half_the_doubt(
+    doubted: dict[str, float], late: set[str], expected: str
+) -> None:
+    cures = [frozenset({kind}) for kind in ("initializer", "normalization", "residual")]
+    session = Session(cures, frozenset(late))
+    offered = advice("initializer", "normalization", "residual")
+    found = verified(offered, cures=cures, session=session, doubted=doubted)
+    assert prescribed(found) == [expected]
+
+
+def test_a_sure_cure_is_the_last_that_is_trained() -> None:
+    cures = [frozenset({kind}) for kind in ("initializer", "normalization", "residual")]
+    for confidence, trained in ((0.9, ["initializer"]), (0.8, ["initializer", "normalization"])):
+        session = Session(cures)
+        doubted = {"initializer": confidence}
+        offered = advice("initializer", "normalization", "residual")
+        verified(offered, cures=cures, session=session, doubted=doubted)
+        assert [one for one in session.trained if one] == [frozenset({kind}) for kind in trained]
+
+
+def test_a_larger_set_does_not_replace_a_doubtful_cure() -> None:
+    cures = [frozenset({"initializer"}), frozenset({"normalization", "residual"})]
+    offered = advice("initializer", "normalization", "residual")
+    found = verified(offered, cures=cures, doubted={"initializer": 0.6})
+    assert prescribed(found) == ["initializer"]
+
+
+def test_a_disease_behind_another_is_cured_with_it() -> None:
+    """Dropout that hides nearly all makes what is left larger: no gradient seems to vanish."""
+    pair = frozenset({"regularization", "activation"})
+    behind = advice("regularization", "initializer", "activation")
+    eases = frozenset({"regularization"})
+    found = verified(advice("regularization"), cures=[pair], eases=eases, behind=behind)
+    assert prescribed(found) == ["regularization", "activation"]
+    assert found.prescription is not None
+    assert found.prescription.verdict_after == "healthy"
+    assert [one.kind for one in found.recommendations] == ["regularization", "activation"]
+    together = found.recommendations[1]
+    assert "Alone it is not enough" in together.why
+    assert together.effect is not None
+    assert together.effect.verified
+    assert any("tried and dropped: the initializer" in note for note in found.notes)
+
+
+def test_where_nothing_lies_behind_half_way_stays() -> None:
+    behind = advice("initializer")
+    eases = frozenset({"regularization"})
+    found = verified(advice("regularization"), cures=[], eases=eases, behind=behind)
+    assert prescribed(found) == ["regularization"]
+    assert found.prescription is not None
+    assert found.prescription.verdict_after == "at_risk"
 
 
 def test_half_way_is_prescribed_where_nothing_heals_a_sick_model() -> None:

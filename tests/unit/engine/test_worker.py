@@ -36,6 +36,12 @@ class WallClock:
 class NoProber:
     """Nothing here opens a session."""
 
+    def __init__(self) -> None:
+        self.prepared: list[ModelSource] = []
+
+    def prepare(self, source: ModelSource, plan: ProbePlan) -> None:
+        self.prepared.append(source)
+
     def open(
         self, source: ModelSource, plan: ProbePlan, tell: Callable[[float], None]
     ) -> AbstractContextManager[ProbeSession]:
@@ -73,10 +79,13 @@ def test_a_worker_outlives_a_database_that_is_away_and_rebuilds_the_model_from_t
         prober: Prober,
         tell: Callable[[Progress], None],
     ) -> Report:
+        # What has to be there first is waited for on nobody's budget.
+        assert no_prober.prepared == [source]
         sources.append(source)
         raise ModelRaised("no")
 
-    Worker("w1", analyses, NoProber(), analyse, wait, lease_seconds=15, discard=lambda: None).run()
+    no_prober = NoProber()
+    Worker("w1", analyses, no_prober, analyse, wait, lease_seconds=15, discard=lambda: None).run()
     assert pauses == [0.0, POLL_SECONDS, POLL_SECONDS, 0.0, POLL_SECONDS]
     (source,) = sources
     assert isinstance(source, SpecSource)

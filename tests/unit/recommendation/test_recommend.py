@@ -12,7 +12,7 @@ import pytest
 
 from service.domain.architecture import Architecture, resolve
 from service.domain.findings import Diagnosis, Finding, Severity, Verdict
-from service.domain.measurements import Quantiles, Trial, TrialRun
+from service.domain.measurements import LayerMeasurements, Quantiles, Trial, TrialRun
 from service.domain.probe_plan import OptimizerPlan
 from service.domain.recommendations import Recommendation
 from service.domain.request import ALL_KINDS
@@ -43,16 +43,27 @@ def advice(
     grad_norm: Quantiles | None = None,
     allowed: tuple[str, ...] = ALL_KINDS,
     with_spec: bool = True,
+    passed: dict[str, float] | None = None,
 ) -> tuple[Recommendation, ...]:
+    """`passed`: by layer, what its weights alone pass of the gradient."""
     architecture = resolve(spec)
+    seen = measured(architecture, grad_norm=grad_norm)
+    seen = replace(seen, layers=tuple(_passing(one, passed or {}) for one in seen.layers))
     return recommend(
         found,
-        measured(architecture, grad_norm=grad_norm),
+        seen,
         architecture=architecture if with_spec else None,
         batch_size=batch_size,
         trial=trial,
         allowed_changes=allowed,
     )
+
+
+def _passing(layer: LayerMeasurements, passed: dict[str, float]) -> LayerMeasurements:
+    if layer.name not in passed:
+        return layer
+    parts: dict[str, float | None] = {"weight": passed[layer.name]}
+    return replace(layer, gradient=replace(layer.gradient, gain_parts=parts))
 
 
 def of_kind(kind: str, offered: tuple[Recommendation, ...]) -> Recommendation:
@@ -158,6 +169,17 @@ def test_must_stay_quiet(what: str, spec: Spec, found: Diagnosis) -> None:
 def test_right_weights_are_left_alone() -> None:
     offered = advice(mlp(10, "ReLU", kaiming("relu")), VANISHING)
     assert [r.kind for r in offered] == ["normalization", "residual", "clipping"]
+
+
+@pytest.mark.parametrize(("share", "drawn"), [(1e-8, True), (5e-4, True), (5e-3, False)])
+def test_weights_of_the_right_size_that_pass_nothing_are_drawn_anew(
+    share: float, drawn: bool
+) -> None:
+    """Equal rows before a cross-entropy: its gradient sums to zero over the classes."""
+    spec = mlp(10, "ReLU", kaiming("relu"))
+    spec["layers"][-1]["init"] = {"weight": {"name": "constant_", "args": {"val": 0.125}}}
+    offered = advice(spec, VANISHING, passed={"head": share})
+    assert [r.layers for r in offered if r.kind == "initializer"] == [("head",)] * drawn
 
 
 def test_default_weights_behind_normalization_are_left_alone() -> None:

@@ -22,7 +22,7 @@ Device = Callable[[ModelSource, str], str]
 
 
 def device_of(**given: bool) -> Device:
-    prober = ZygoteProber(Limits(), "", "", lambda _: Path(), **given)
+    prober = ZygoteProber(Limits(), "", "", lambda _: Path(), **given)  # type: ignore[arg-type]
     return lambda source, name: prober._device(source, ProbePlan(device=name))
 
 
