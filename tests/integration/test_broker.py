@@ -62,7 +62,7 @@ def test_a_worker_told_to_stop_hands_back_and_another_is_told(
             after = submit(analyses, dispatcher)
             # The child of the cancelled one was ended, or this one would have to wait a minute.
             until(lambda: analyses.status(after.id).final)
-            # The database knows before the broker does: who is killed in between leaves the message.
+            # The database knows before the broker does: killed in between, it leaves the message.
             assert second.stop() == 0
     assert analyses.status(job.id) is Status.CANCELLED
     assert broker.depth() == 0
