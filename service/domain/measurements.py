@@ -89,7 +89,8 @@ class ParameterStatistics:
     grad_to_weight: float | None
     """‖g‖ / ‖θ‖, ≥ 0; None when θ = 0."""
     snr: float | None
-    """‖mean over batches of g‖ / √(mean over batches of ‖g − mean‖²), ≥ 0; None for one batch."""
+    """‖mean over batches of g‖ / √(mean over batches of ‖g − mean‖²), 0 … 1000, the most that
+    float32 tells; None for one batch."""
     update_ratio: float | None = None
     """‖change‖ / ‖θ‖ by the first step of the named optimizer, ≥ 0, mean over seeds; None without
     one, and when θ = 0."""

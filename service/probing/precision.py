@@ -90,8 +90,7 @@ class Precision:
         with ExitStack() as stack:
             if self.autocast is not None:
                 if device == "cpu":
-                    _cast_convolutions_of_traced_models()
-                    stack.enter_context(_without_missing_kernels(self.autocast))
+                    _mend_autocast()
                 stack.enter_context(torch.autocast(device, self.autocast))
             yield
 
@@ -111,25 +110,15 @@ PRECISIONS = {
 """By the names of `ProbePlan.precision`."""
 
 
-@contextmanager
-def _without_missing_kernels(dtype: torch.dtype) -> Iterator[None]:
-    """oneDNN takes an LSTM for itself before autocast lowers it to a type that it may not know on
-    this processor; without oneDNN it is computed step by step."""
-    known = dtype is not torch.float16 or torch.ops.mkldnn._is_mkldnn_fp16_supported()
-    enabled = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(enabled and known)
-    try:
-        yield
-    finally:
-        torch._C._set_mkldnn_enabled(enabled)
-
-
 @cache
-def _cast_convolutions_of_traced_models() -> torch.library.Library:
-    """torch.jit.trace writes aten::_convolution, which CUDA's autocast lowers and the processor's
-    leaves in float32: there, too, it is lowered from now on."""
+def _mend_autocast() -> torch.library.Library:
+    """What the processor's autocast leaves undone is done from now on. torch.jit.trace writes
+    aten::_convolution, which CUDA's autocast lowers and the processor's leaves in float32. An LSTM
+    is handed to oneDNN before it is lowered, which knows no float16 on most processors, and on
+    others no kernel of it that trains."""
     library = torch.library.Library("aten", "IMPL")
     library.impl("_convolution", _lowered_convolution, "AutocastCPU")
+    library.impl("lstm.input", _known_lstm, "AutocastCPU")
     return library
 
 
@@ -142,3 +131,13 @@ def _lowered_convolution(*arguments: Any) -> Any:
     keys = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
     with torch._C._ExcludeDispatchKeyGuard(keys):
         return torch.ops.aten._convolution(*lowered)
+
+
+def _known_lstm(*arguments: Any) -> Any:
+    """Of float16 step by step, without oneDNN; its operations are lowered one by one."""
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(enabled and torch.get_autocast_dtype("cpu") is not torch.float16)
+    try:
+        return torch.ops.aten.lstm.input.decompose(*arguments)
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)

@@ -30,6 +30,10 @@ LARGE = 1 << 15
 cache, and only its sum over batches is kept: with all of them kept until the pass is over, a model
 of many parameters would be in memory once more."""
 
+ROUNDING = 1e-6
+"""Share of gradients' mean square under which their differences are rounding: norms of float32 are
+right to some 1e-7, and so are squares and sums of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -65,13 +69,13 @@ class ParameterRecord:
     """See ParameterStatistics.lost_update_fraction."""
 
     def snr(self) -> float | None:
-        """‖ḡ‖ / √(mean ‖g − ḡ‖²), with mean ‖g − ḡ‖² = mean ‖g‖² − ‖ḡ‖²."""
+        """‖ḡ‖ / √(mean ‖g − ḡ‖²), with mean ‖g − ḡ‖² = mean ‖g‖² − ‖ḡ‖²; at most 1 / √ROUNDING."""
         count = len(self.norms)
         if self.total_norm is None or count < 2 or any(norm is None for norm in self.norms):
             return None
         mean_norm = self.total_norm / count
-        noise = math.fsum(norm**2 for norm in self.norms if norm is not None) / count
-        noise -= mean_norm**2
+        mean_square = math.fsum(norm**2 for norm in self.norms if norm is not None) / count
+        noise = max(mean_square - mean_norm**2, ROUNDING * mean_square)
         return mean_norm / math.sqrt(noise) if noise > 0 else None
 
 

@@ -124,6 +124,13 @@ _SPARSE = {
 """Operations that may ask for sparse gradients, and where they say so."""
 
 
+_MODES: Mapping[str, tuple[Callable[[], bool], Callable[[bool], None]]] = {
+    "grad": (torch.is_grad_enabled, torch._C._set_grad_enabled),
+    "oneDNN": (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled),
+}
+"""What a model, or what it is run under, may switch on its way: is it on, and how to switch it."""
+
+
 def _dense(func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """The arguments, gradients asked for dense: the same numbers, of which statistics are made."""
     place = _SPARSE.get(func)
@@ -152,7 +159,7 @@ class _Recorder(TorchDispatchMode):
         self._written: dict[int, fx.Node] = {}
         """Per storage, the last operation that wrote into a part of it."""
         self._storages = {_storage(tensor) for tensor in (*parameters.values(), *buffers.values())}
-        self._grad_enabled = True
+        self._modes = self._modes_before = {"grad": True, "oneDNN": torch._C._get_mkldnn_enabled()}
         self.refused: Exception | None = None
         """What the last operation that failed said."""
         self._failed = ""
@@ -177,7 +184,7 @@ class _Recorder(TorchDispatchMode):
             # A number read out of a tensor: baked in, as every Python number is. Traced models
             # hand over plain numbers here.
             return func(*args) if isinstance(args[0], Tensor) else args[0]
-        self._follow_grad_mode()
+        self._follow_modes()
         node_args: Any = map_aggregate(_dense(func, args), self._argument)
         node_kwargs: Any = map_aggregate(kwargs, self._argument)
         try:
@@ -245,19 +252,23 @@ class _Recorder(TorchDispatchMode):
         return f" ({where})" if where else ""
 
     def graph_module(self) -> fx.GraphModule:
-        """The graph with its parameters, grad mode on again at the end."""
-        if not self._grad_enabled:
-            output = next(iter(reversed(self.graph.nodes)))
-            with self.graph.inserting_before(output):
-                self.graph.call_function(torch._C._set_grad_enabled, (True,))
+        """The graph with its parameters, modes as at its beginning again at the end."""
+        output = next(iter(reversed(self.graph.nodes)))
+        with self.graph.inserting_before(output):
+            self._switch(self._modes_before)
         _drop_dead_detaches(self.graph)
         return fx.GraphModule(self.root, self.graph)
 
-    def _follow_grad_mode(self) -> None:
-        # A graph replayed without the model's no_grad regions invents gradients.
-        if torch.is_grad_enabled() != self._grad_enabled:
-            self._grad_enabled = not self._grad_enabled
-            self.graph.call_function(torch._C._set_grad_enabled, (self._grad_enabled,))
+    def _follow_modes(self) -> None:
+        # A graph replayed without the model's no_grad regions invents gradients, and other kernels
+        # round otherwise.
+        self._switch({name: is_on() for name, (is_on, _) in _MODES.items()})
+
+    def _switch(self, modes: Mapping[str, bool]) -> None:
+        for name, on in modes.items():
+            if on != self._modes[name]:
+                self.graph.call_function(_MODES[name][1], (on,))
+        self._modes = dict(modes)
 
     def _bind(self, tensor: Tensor, node: fx.Node) -> None:
         self._alive.append(tensor)

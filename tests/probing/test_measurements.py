@@ -14,6 +14,8 @@ from service.domain.errors import ChangeRefused, ProbeOutOfMemory
 from service.domain.measurements import LayerMeasurements, Measurements
 from service.domain.probe_plan import InputPlan, Look, ProbePlan
 from service.probing.loaders.loaded import loaded
+from service.probing.probe import ParameterRecord
+from service.probing.reductions import Size
 from service.probing.session import Session
 from tests.probing.models import (
     ConvNet,
@@ -160,6 +162,24 @@ def assert_parameters(measured: Measurements, model: nn.Module, reference: Refer
         noise = (stacked - stacked.mean(0)).flatten(1).square().sum(1).mean().sqrt().item()
         assert ours.snr == pytest.approx(stacked.mean(0).norm().item() / noise, rel=1e-4)
         assert ours.connected
+
+
+@pytest.mark.parametrize(
+    ("norms", "of_sum", "snr"),
+    [
+        ([3.0, 4.0], 5.0, 2.5 / math.sqrt(12.5 - 6.25)),
+        ([1.0, 1.0], 2.0, 1000.0),  # alike as far as float32 tells
+        ([1.0, 1.0], 2.0000001, 1000.0),
+        ([0.0, 0.0], 0.0, None),
+        ([1.0, None], 1.0, None),
+        ([1.0], 1.0, None),
+    ],
+)
+def test_noise_is_told_from_rounding(
+    norms: list[float | None], of_sum: float, snr: float | None
+) -> None:
+    record = ParameterRecord(Size(1, 1.0, 1.0, 0), norms=norms, total_norm=of_sum)
+    assert record.snr() == (None if snr is None else pytest.approx(snr, rel=1e-6))
 
 
 @pytest.mark.parametrize("form", ["eager", "torchscript"])

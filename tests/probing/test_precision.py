@@ -105,14 +105,8 @@ def test_the_graph_is_the_model_under_plain_autocast(
     dtype = HALVES[precision]
 
     def plain(x: Tensor) -> Any:
-        # Without oneDNN's fused LSTM, which knows no float16 on most processors.
-        fused = dtype is not torch.float16 or torch.ops.mkldnn._is_mkldnn_fp16_supported()
-        torch._C._set_mkldnn_enabled(fused)
-        try:
-            with torch.autocast("cpu", dtype):
-                return session.model.module(x)
-        finally:
-            torch._C._set_mkldnn_enabled(True)
+        with torch.autocast("cpu", dtype):
+            return session.model.module(x)
 
     fresh = torch.randn(8, *shape)
     ours, theirs = (own_answers(f, session, fresh) for f in (session.recording.module, plain))

@@ -87,7 +87,7 @@ def one_by_one(session: Session, **ask: Any) -> Measurements:
 
 NEAR = 2e-5
 """Relative, what rounding to float32 may add up to."""
-SHARES = ("correlation", "snr", "unit_spread", "fraction")
+SHARES = ("correlation", "unit_spread", "fraction")
 """What is told on a scale of its own, 1, however near 0 it comes by cancelling."""
 
 
@@ -111,6 +111,9 @@ def assert_same(found: Any, expected: Any, place: str = "", scale: float = 0.0) 
         assert len(found) == len(expected), place
         for index, one in enumerate(expected):
             assert_same(found[index], one, f"{place}[{index}]", scale)
+    elif place.endswith("snr") and expected:
+        # The noise is what is left when nearly equal squares cancel.
+        assert 1.0 / found**2 == pytest.approx(1.0 / expected**2, rel=NEAR, abs=NEAR), place
     elif isinstance(expected, float) and math.isfinite(expected):
         of = 1.0 if any(share in place for share in SHARES) else scale if "mean" in place else 0.0
         assert found == pytest.approx(expected, rel=NEAR, abs=NEAR * of), place

@@ -245,7 +245,8 @@ def test_a_causal_mask_hides_what_comes_later() -> None:
 def test_composed_layers_are_causal_too(layer: Spec, call: dict[str, bool]) -> None:
     spec = {"input": {"shape": [5, 8]}, "layers": [{**layer, "forward": call}]}
     model, x = drawn(spec), torch.randn(2, 5, 8, requires_grad=True)
-    (gradient,) = torch.autograd.grad(model(x)[:, 0].sum(), [x])
+    # Weighted: a plain sum of what LayerNorm gives is 0 whatever it gets.
+    (gradient,) = torch.autograd.grad((model(x)[:, 0] * torch.arange(8.0)).sum(), [x])
     later = gradient[:, 1:].abs().sum()
     # The decoder sees the whole memory, whose steps see only earlier ones.
     assert bool(later) == (layer["type"] == "Transformer")
