@@ -10,9 +10,10 @@ from torch import Tensor
 
 from service.domain.errors import ModelRaised
 from service.probing import devices
+from service.probing.gradients import gradients_of
 from service.probing.loaders.loaded import LoadedModel
 from service.probing.losses import Loss
-from service.probing.probe import Batch, gradients_of
+from service.probing.probe import Batch
 from service.probing.trace import Recording, first_lines, preserved, primary_output
 
 

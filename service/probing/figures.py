@@ -15,7 +15,7 @@ only one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -25,18 +25,14 @@ from torch import Tensor
 
 from service.domain.half_precision import SMALL_SHARE
 from service.probing import reductions
+from service.probing.norms import row_norms
 from service.probing.reductions import EXACT, FP16_TINY, SAFE_HIGH, SAFE_LOW
 
-BLOCK = 4096
-"""Elements of a row whose squares are summed in float32 before float64 takes over."""
 CANCELS = 1e-2
 """Share of the mean square under which a variance is not mean square minus squared mean: in
 float32 the difference would be right to 1e-5 only."""
 NEAR_ONE = 0.99
 """Mean cosine from which its distance from 1 is what counts, and is reckoned in float64."""
-LIFTS = (1e20, 1e38)
-"""What tensors are multiplied by that are too small for a sum of squares of float32: from 1e-32,
-and from its smallest number."""
 NONFINITE, TOP, NORM = range(3)
 """First columns of every row: NaN and infinite elements (-1: not counted, the norm tells), what the
 rest of the row is to be multiplied by, the norm before that."""
@@ -312,82 +308,6 @@ class _Scaled:
 def _first_columns(layers: int, device: torch.device) -> Tensor:
     """Of what is neither counted nor scaled; not to be written to."""
     return torch.tensor([[-1.0, 1.0]], dtype=torch.float64, device=device).repeat(layers, 1)
-
-
-@torch.no_grad()
-def row_norms(rows: Tensor) -> Tensor:
-    """Norms over the last dimension, float64; long rows in blocks, so that float32 sums few."""
-    length = rows.shape[-1]
-    if rows.dtype == torch.float32 and length > BLOCK:
-        whole = length - length % BLOCK
-        blocks = torch.linalg.vector_norm(rows[..., :whole].unflatten(-1, (-1, BLOCK)), dim=-1)
-        if whole < length:
-            rest = torch.linalg.vector_norm(rows[..., whole:], dim=-1, keepdim=True)
-            blocks = torch.cat([blocks, rest], -1)
-        rows = blocks.double()
-    norms: Tensor = torch.linalg.vector_norm(rows, dim=-1)
-    return norms.double()
-
-
-@torch.no_grad()
-def norms_of(tensors: Sequence[Tensor]) -> Tensor:
-    """Norm of each tensor, float64 (len,), on their device; not finite where an element is not."""
-    if not tensors:
-        return torch.zeros(0, dtype=torch.float64)
-    # Squares of 16 bits do not fit them.
-    tensors = [one.float() if one.dtype.itemsize < 4 else one for one in tensors]
-    if tensors[0].device.type != "cpu":
-        # Squares of float32 fit float64 whatever they are.
-        return torch.stack(torch._foreach_norm(list(tensors), 2, torch.float64))
-    norms = _quick_norms(tensors)
-    for index, norm in enumerate(norms.tolist()):
-        if not SAFE_LOW < norm < SAFE_HIGH:
-            norms[index] = _exact_norm(tensors[index])
-    return norms
-
-
-@torch.no_grad()
-def norms_in(stack: Tensor) -> Tensor:
-    """Norm of each tensor of a stack (P, …), float64 (P,), on its device; see `norms_of`."""
-    rows = _as_they_lie(stack)
-    if rows.device.type != "cpu":
-        found: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
-        return found
-    norms = row_norms(rows)
-    for index, norm in enumerate(norms.tolist()):
-        if not SAFE_LOW < norm < SAFE_HIGH:
-            norms[index] = _exact_norm(rows[index])
-    return norms
-
-
-def _as_they_lie(stack: Tensor) -> Tensor:
-    """(P, …) → (P, elements) in the order of memory, where that spares a copy: gradients of
-    matrices that were read transposed come transposed."""
-    order = sorted(range(1, stack.ndim), key=stack.stride, reverse=True)
-    return stack.permute(0, *order).flatten(1)
-
-
-def _exact_norm(tensor: Tensor) -> float:
-    """Whatever the tensor's scale; NaN when not finite."""
-    flat = tensor.reshape(-1)
-    for lift in LIFTS if flat.dtype == torch.float32 else ():
-        norm = float(row_norms(flat * lift))
-        if SAFE_LOW < norm < SAFE_HIGH:
-            return norm / lift
-    exact = reductions.size_of(tensor).norm
-    return math.nan if exact is None else exact
-
-
-def _quick_norms(tensors: Sequence[Tensor]) -> Tensor:
-    """Right where squares of float32 fit it."""
-    small = [index for index, tensor in enumerate(tensors) if tensor.numel() <= BLOCK]
-    norms = torch.zeros(len(tensors), dtype=torch.float64)
-    if small:
-        norms[small] = torch.stack(torch._foreach_norm([tensors[i] for i in small])).double()
-    if len(small) < len(tensors):
-        large = [i for i, tensor in enumerate(tensors) if tensor.numel() > BLOCK]
-        norms[large] = torch.stack([row_norms(tensors[i].reshape(-1)) for i in large])
-    return norms
 
 
 def _apart(rows: Tensor, columns: int) -> tuple[list[list[float]], tuple[Tensor, ...]]:

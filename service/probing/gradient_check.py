@@ -18,8 +18,9 @@ from torch import Tensor, fx, nn
 
 from service.domain.measurements import GradientCheck
 from service.probing import devices, operations, reductions
+from service.probing.gradients import gradients_of
 from service.probing.losses import Loss
-from service.probing.probe import Batch, gradients_of
+from service.probing.probe import Batch
 from service.probing.trace import preserved, primary_output
 
 LARGEST = 1_000_000

@@ -21,8 +21,8 @@ from service.probing.budget import (
 )
 from service.probing.devices import finished
 from service.probing.feed import PILOT, Feed
+from service.probing.gradients import gradients_of
 from service.probing.loaders.loaded import LoadedModel
-from service.probing.probe import gradients_of
 from service.probing.trace import Recording, preserved
 
 

@@ -8,10 +8,11 @@ import torch
 
 from service.domain.probe_plan import OptimizerPlan
 from service.probing import devices
+from service.probing.gradients import gradients_of
 from service.probing.loss_scaler import LossScaler, Unscaled
 from service.probing.losses import Loss
 from service.probing.optimizers import updates
-from service.probing.probe import Batch, gradients_of
+from service.probing.probe import Batch
 from service.probing.trainable import Trainable
 
 SETTLING = OptimizerPlan("adam", 1e-3)

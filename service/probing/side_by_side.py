@@ -17,17 +17,12 @@ from torch import Tensor, fx
 
 from service.domain.probe_plan import OptimizerPlan, ProbePlan
 from service.probing import operations
-from service.probing.figures import Extent, norms_in
+from service.probing.figures import Extent
+from service.probing.gradients import first_step, gradients_of, joint_norm, spread
 from service.probing.layering import Layer
 from service.probing.losses import Loss
-from service.probing.probe import (
-    Batch,
-    Seed,
-    first_step,
-    gradients_of,
-    joint_norm,
-    spread,
-)
+from service.probing.norms import norms_in
+from service.probing.probe import Batch, Seed
 from service.probing.recorder import Observed
 from service.probing.recurrence import steps_of
 from service.probing.stacking import CannotStack

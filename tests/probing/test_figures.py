@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from service.domain.probe_plan import InputPlan, ProbePlan
 from service.probing import figures
-from service.probing.figures import Extent, Gradient, Norm, Output, Outside, norms_of, reckoned
+from service.probing.figures import Extent, Gradient, Norm, Output, Outside, reckoned
 from service.probing.gathering import Gathering
 from service.probing.layering import layers_of
 from service.probing.loaders.loaded import loaded
+from service.probing.norms import norms_of
 from service.probing.probe import Seed
 from service.probing.recorder import Observed
 from service.probing.session import Session
@@ -168,6 +169,6 @@ def test_a_pass_reads_nothing_back_before_its_end(monkeypatch: pytest.MonkeyPatc
         ),
     )
     seed = Seed(observed, recording)
-    monkeypatch.setattr(seed, "_add", lambda own: None)
+    monkeypatch.setattr("service.probing.probe.add", lambda own, taken: None)
     seed.run(there, session.loss)
     assert read == [observed.watch.gathering]

@@ -11,7 +11,7 @@ from torch import nn
 from service.domain.architecture import resolve
 from service.domain.measurements import Measurements
 from service.domain.probe_plan import InputPlan, OptimizerPlan, ProbePlan
-from service.probing import probe, seeds
+from service.probing import gradients, probe, seeds
 from service.probing.loaders.loaded import loaded
 from service.probing.session import Session
 from tests.probing import models
@@ -93,7 +93,7 @@ def test_nothing_large_is_kept_but_the_sum(monkeypatch: pytest.MonkeyPatch) -> N
     """What autograd answers with in place of a gradient holds one element."""
     monkeypatch.setattr(probe, "LARGE", EVERY)
     monkeypatch.setattr(seeds, "seeds_together", lambda *_: 0)
-    true_gradients = probe.gradients_of
+    true_gradients = gradients.gradients_of
     held: list[int] = []
 
     def gradients_of(value: torch.Tensor, tensors: list[torch.Tensor]) -> object:

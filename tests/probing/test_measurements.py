@@ -13,8 +13,8 @@ from service.domain.architecture import resolve
 from service.domain.errors import ChangeRefused, ProbeOutOfMemory
 from service.domain.measurements import LayerMeasurements, Measurements
 from service.domain.probe_plan import InputPlan, Look, ProbePlan
+from service.probing.gradients import ParameterRecord
 from service.probing.loaders.loaded import loaded
-from service.probing.probe import ParameterRecord
 from service.probing.reductions import Size
 from service.probing.session import Session
 from tests.probing.models import (
