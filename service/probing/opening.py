@@ -12,6 +12,7 @@ from torch import Tensor
 
 from service.domain.architecture import Architecture
 from service.domain.errors import InternalError, ModelRaised
+from service.domain.memory import AUTO_BATCH, comes_near
 from service.domain.model_source import EXPORTED_PROGRAM
 from service.domain.probe_plan import InputPlan, ProbePlan
 from service.probing import devices, foresight
@@ -20,10 +21,14 @@ from service.probing.devices import CPU
 from service.probing.loaders import spec, torchscript
 from service.probing.loaders.loaded import LoadedModel, loaded
 from service.probing.precision import PRECISIONS
+from service.probing.threads import multiplications
 from service.probing.trace import first_lines
 
 if TYPE_CHECKING:
     from service.probing.loaders.exported_program import ExportedProgram
+
+SMALL = 2**26
+"""Multiplications of a pass over a batch that take some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,9 @@ class Opened:
     """The caller's rows."""
     wide: LoadedModel | None
     """The same with parameters of its own in float32, where the model's have 16 bits."""
+    small: bool = False
+    """Whether a whole batch costs so little that a few samples need not be tried before. Of specs
+    alone: any batch takes the same path through them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,10 @@ def opened(
         raise InternalError("neither an architecture nor a file was given")
     model = load(dtype=precision.stored, device=device)
     if not precision.is_pure:
-        return Opened(plan, model, rows, None)
+        small = sent.architecture is not None and _is_small(
+            plan, sent.architecture, model, memory_mb
+        )
+        return Opened(plan, model, rows, None, small)
     if program is not None and sent.file is not None:
         # What is built of a program shares its tensors, which are cast in place.
         sent.file.seek(0)
@@ -93,6 +104,16 @@ def _check_size(plan: ProbePlan, sent: Sent, memory_mb: int) -> None:
         foresight.check_spec(plan, sent.architecture, memory_mb)
     elif sent.file is not None and sent.file.seekable():
         foresight.check_file(plan, sent.file, sent.model_format, memory_mb)
+
+
+def _is_small(
+    plan: ProbePlan, architecture: Architecture, model: LoadedModel, memory_mb: int | None
+) -> bool:
+    if memory_mb is not None and comes_near(plan, architecture, memory_mb):
+        return False
+    shapes = [tuple(value.shape) for value in model.parameters.values()]
+    batch_size = plan.batch_size or AUTO_BATCH
+    return multiplications(shapes, plan.inputs, batch_size) < SMALL
 
 
 def _is_program(sent: Sent) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from service.domain.errors import ModelRaised
 from service.domain.memory import AUTO_BATCH
@@ -26,16 +26,29 @@ from service.probing.loaders.loaded import LoadedModel
 from service.probing.trace import Recording, preserved
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What trying a model out has shown."""
+
+    plan: ProbePlan
+    """Its batch size fixed where the model works with one only."""
+    cost: MicroBatch
+    samples: int
+    """Of the last recording."""
+    recording: Recording
+
+
 def micro_batch(
     model: LoadedModel,
     feed: Feed,
     memory_mb: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
-) -> tuple[ProbePlan, MicroBatch]:
-    """The plan, its batch size fixed where the model works with one only, and what a few samples
-    cost; none are tried that would not fit the memory (MiB; None: no bound). Raises ModelRaised
-    when the model takes none of the batch sizes tried."""
-    plan, small, recording = _smallest(model, feed, SIZES[0])
+    *,
+    samples: int = SIZES[0],
+) -> Tried:
+    """What `samples` of them cost, or a few more; none are tried that would not fit the memory
+    (MiB; None: no bound). Raises ModelRaised when the model takes none of the batch sizes tried."""
+    plan, small, recording = _smallest(model, feed, samples)
     recordings = {small: recording}
 
     def run(samples: int) -> None:
@@ -52,7 +65,9 @@ def micro_batch(
         most = min(most, fitting(held, memory_mb))
     larger = [size for size in SIZES[1:] if small == SIZES[0] and size <= most]
     fixed, slope = timed(plan, run, (small, *larger), clock)
-    return plan, replace(held, fixed_seconds=fixed, sample_seconds=slope)
+    ((last, recording),) = recordings.items()
+    cost = replace(held, fixed_seconds=fixed, sample_seconds=slope)
+    return Tried(plan, cost, last, recording)
 
 
 def timed(

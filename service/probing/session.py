@@ -26,12 +26,13 @@ from service.domain.measurements import (
     ModelFacts,
     Trial,
 )
+from service.domain.memory import AUTO_BATCH
 from service.domain.probe_plan import Look, ProbePlan
 from service.probing import export, trial
 from service.probing.answer import loss_for
 from service.probing.batch_norm import batch_normalizations
 from service.probing.beside import Beside
-from service.probing.budget import Fitted, MicroBatch, fit
+from service.probing.budget import SIZES, Fitted, fit
 from service.probing.data import Data
 from service.probing.devices import CPU
 from service.probing.dropout import by_layer
@@ -45,7 +46,7 @@ from service.probing.losses import Loss
 from service.probing.notes import notes_on
 from service.probing.opening import Opened, Sent, opened
 from service.probing.pace import Pace
-from service.probing.pilot import micro_batch
+from service.probing.pilot import Tried, micro_batch
 from service.probing.precision import FLOAT32, PRECISIONS
 from service.probing.pretraining import Pretraining, asked, pretrain
 from service.probing.probe import Batch
@@ -90,14 +91,15 @@ class Session:
         ranges: bool = False,
         pace: Pace | None = None,
         alike: Session | None = None,
+        small: bool = False,
     ) -> None:
-        """Record and time a micro-batch, fit the plan to budget and memory (MiB; None: no
-        bound) unless it is `fitted`, record the model at the batch size that came out. Batches
-        are rows of `data`, or drawn as the plan says. `wide`: the model with parameters in
-        float32, where the plan's precision stores them in 16 bits; `beside`: it is open already.
-        `ranges`: measure, too, what tells whether gradients fit into 16 bits. `pace`: told of
-        every batch and every step of the short training. `alike`: a session over the same graph,
-        whose recording and taps hold for this one."""
+        """Record and time a micro-batch (`small`: a whole one), fit the plan to budget and memory
+        (MiB; None: no bound) unless it is `fitted`, record the model at the batch size that came
+        out. Batches are rows of `data`, or drawn as the plan says. `wide`: the model with
+        parameters in float32, where the plan's precision stores them in 16 bits; `beside`: it is
+        open already. `ranges`: measure, too, what tells whether gradients fit into 16 bits.
+        `pace`: told of every batch and every step of the short training. `alike`: a session over
+        the same graph, whose recording and taps hold for this one."""
         self.precision = PRECISIONS[plan.precision]
         self.model = model = replace(model, precision=self.precision)
         self.dtype = self.precision.outside
@@ -108,12 +110,16 @@ class Session:
         self.feed = Feed(plan, self.dtype, data, device)
         alone = self.precision.half is None or beside is not None
         wide = None if alone else wide or model
-        fitted = fitted or fit(*self._tried(wide, memory_mb), memory_mb)
+        tried = None
+        if fitted is None:
+            tried = self._tried(wide, memory_mb, small=small)
+            fitted = fit(tried.plan, tried.cost, memory_mb)
         self.plan, self.batch_size, self.cuts = fitted.plan, fitted.batch_size, fitted.notes
         self.fits = fitted.largest
         """Samples estimated to fit the memory; None without a bound."""
         if alike is None:
-            self._record()
+            at_size = tried is not None and tried.samples == self.batch_size
+            self._record(tried.recording if tried is not None and at_size else None)
         else:
             self.recording, self.layers = alike.recording, alike.layers
             self.loss, self.output_shape = alike.loss, alike.output_shape
@@ -124,10 +130,10 @@ class Session:
         self._seeds: Seeds = Seeds(None if alike is None else alike._seeds)
         self.beside = beside if wide is None else self._in_float32(wide, fitted)
 
-    def _record(self) -> None:
-        """At the batch size that came out."""
+    def _record(self, recording: Recording | None) -> None:
+        """At the batch size that came out, unless that has been done."""
         model, inputs = self.model, self.feed.inputs(self.batch_size, 0, 0)
-        self.recording = model.record(inputs)
+        self.recording = recording or model.record(inputs)
         graph = self.recording.module.graph
         self.layers = layers_of(graph, model.parameters)
         self.loss, self.output_shape = loss_for(
@@ -140,19 +146,18 @@ class Session:
         self.batch_norms = batch_normalizations(graph, self.layers)
         self.dropout = by_layer(graph, self.layers)
 
-    def _tried(
-        self, wide: LoadedModel | None, memory_mb: int | None
-    ) -> tuple[ProbePlan, MicroBatch]:
+    def _tried(self, wide: LoadedModel | None, memory_mb: int | None, *, small: bool) -> Tried:
         """A few samples, in float32 beside 16 bits too. Raises ModelRaised."""
         if wide is None:
-            return micro_batch(self.model, self.feed, memory_mb)
+            samples = self.feed.plan.batch_size or AUTO_BATCH if small else SIZES[0]
+            return micro_batch(self.model, self.feed, memory_mb, samples=samples)
         try:
-            plan, own = micro_batch(self.model, self.feed, memory_mb)
+            own = micro_batch(self.model, self.feed, memory_mb)
         except RuntimeError as error:
             raise ModelRaised(f"in {self.precision.name}: {first_lines(error)}") from error
         wide = replace(wide, precision=FLOAT32)
-        feed = replace(self.feed, plan=plan)
-        return plan, own.and_beside(micro_batch(wide, feed, memory_mb)[1])
+        feed = replace(self.feed, plan=own.plan)
+        return replace(own, cost=own.cost.and_beside(micro_batch(wide, feed, memory_mb).cost))
 
     def _in_float32(self, wide: LoadedModel, fitted: Fitted) -> Beside:
         """The same model on the same batches, to compare with."""
@@ -207,6 +212,7 @@ class Session:
             device=device,
             wide=found.wide,
             pace=pace,
+            small=found.small,
         )
 
     def facts(self) -> ModelFacts:

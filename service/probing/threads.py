@@ -1,9 +1,9 @@
-"""How many threads pay off for a model."""
+"""How much arithmetic a model takes, and how many threads pay off for it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from service.domain.probe_plan import InputPlan
 
@@ -20,9 +20,21 @@ def worth_sharing(
     """Whether the largest of these weights (shapes) is applied often enough: once to every sample
     and, with images and sequences, every place of it. Deeper layers may see fewer places; too many
     counted leaves the threads as they are."""
-    largest = max((math.prod(shape) for shape in weights if len(shape) > 1), default=0)
+    return max(_each(weights, inputs, batch_size), default=0) >= WORTH_SHARING
+
+
+def multiplications(
+    weights: Iterable[tuple[int, ...]], inputs: tuple[InputPlan, ...], batch_size: int
+) -> int:
+    """Of one pass over a batch, all layers; too many where deeper ones see fewer places."""
+    return sum(_each(weights, inputs, batch_size))
+
+
+def _each(
+    weights: Iterable[tuple[int, ...]], inputs: tuple[InputPlan, ...], batch_size: int
+) -> Iterator[int]:
     places = max((_places(one) for one in inputs), default=1)
-    return largest * places * batch_size >= WORTH_SHARING
+    return (math.prod(shape) * places * batch_size for shape in weights if len(shape) > 1)
 
 
 def _places(plan: InputPlan) -> int:

@@ -10,7 +10,7 @@ from itertools import chain, repeat
 import pytest
 import torch
 
-from service.domain.architecture import resolve
+from service.domain.architecture import Architecture, resolve
 from service.domain.probe_plan import ProbePlan
 from service.probing import pilot
 from service.probing.budget import COLD, PILOT_SHARE, RUNS, SIZES, MicroBatch, fit
@@ -19,6 +19,7 @@ from service.probing.loaders.loaded import LoadedModel
 from service.probing.opening import Sent, opened
 from service.probing.pilot import timed
 from service.probing.session import Session
+from service.probing.trace import Recording
 
 
 class Machine:
@@ -144,3 +145,47 @@ def test_a_real_wide_network_with_a_cold_start_is_probed_in_full(
     assert slept
     assert session.cuts == ()
     assert replace(session.plan, inputs=()) == plan
+
+
+def perceptron(width: int) -> Architecture:
+    layers = [{"type": "Linear", "args": {"out_features": width}}, {"type": "Tanh"}] * 3
+    return resolve({"input": {"shape": [width]}, "layers": layers})
+
+
+@pytest.mark.parametrize(
+    ("width", "plan", "memory_mb", "sizes"),
+    [
+        (32, ProbePlan(), None, [64]),
+        (32, ProbePlan(batch_size=7), None, [7]),
+        (32, ProbePlan(), 1024, [64]),
+        (32, ProbePlan(), 1, [2, 2, 64]),  # it comes near the memory, and is foreseen
+        (2048, ProbePlan(batch_size=8), None, [2, 8]),  # it takes its time
+        (32, ProbePlan(precision="pure_bfloat16", batch_size=7), None, [2, 2, 7, 7]),
+    ],
+)
+def test_a_small_spec_is_recorded_once(
+    width: int,
+    plan: ProbePlan,
+    memory_mb: int | None,
+    sizes: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorded = []
+    true_record = LoadedModel.record
+
+    def record(self: LoadedModel, inputs: tuple[torch.Tensor, ...]) -> Recording:
+        recorded.append(len(inputs[0]))
+        return true_record(self, inputs)
+
+    monkeypatch.setattr(LoadedModel, "record", record)
+    Session.open(plan, perceptron(width), None, memory_mb=memory_mb)
+    assert recorded == sizes
+
+
+def test_what_a_small_spec_shows_does_not_depend_on_how_it_was_tried() -> None:
+    plan = ProbePlan(trial_steps=0)
+    told = [repr(Session.open(plan, perceptron(32), None).measure())]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.probing.opening.SMALL", 0)
+        told.append(repr(Session.open(plan, perceptron(32), None).measure()))
+    assert told[0] == told[1]
