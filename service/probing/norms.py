@@ -64,7 +64,7 @@ def norms_of(tensors: Sequence[Tensor]) -> Tensor:
 @torch.no_grad()
 def norms_in(stack: Tensor) -> Tensor:
     """Norm of each tensor of a stack (P, …), float64 (P,), on its device; see `norms_of`."""
-    rows = _as_they_lie(stack)
+    rows = as_they_lie(stack)
     if rows.device.type != "cpu":
         found: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
         return found
@@ -83,7 +83,7 @@ def _quick_norms(tensors: Sequence[Tensor]) -> Tensor:
         parts = [torch.stack(torch._foreach_norm([tensors[index] for index in places]))]
     for index, tensor in enumerate(tensors):
         if tensor.numel() > BLOCK:
-            (row,) = _as_they_lie(tensor.unsqueeze(0))
+            (row,) = as_they_lie(tensor.unsqueeze(0))
             parts.append(_block_norms(row))
             places += [index] * len(parts[-1])
     squares = torch.cat(parts).double().square_()
@@ -91,7 +91,7 @@ def _quick_norms(tensors: Sequence[Tensor]) -> Tensor:
     return norms.index_add_(0, torch.tensor(places), squares).sqrt_()
 
 
-def _as_they_lie(stack: Tensor) -> Tensor:
+def as_they_lie(stack: Tensor) -> Tensor:
     """(P, …) → (P, elements) in the order of memory, where that spares a copy: gradients of
     matrices that were read transposed come transposed."""
     order = sorted(range(1, stack.ndim), key=stack.stride, reverse=True)

@@ -21,7 +21,7 @@ from service.probing.figures import Extent
 from service.probing.gradients import first_step, gradients_of, joint_norm, spread
 from service.probing.layering import Layer
 from service.probing.losses import Loss
-from service.probing.norms import norms_in
+from service.probing.norms import as_they_lie, norms_in
 from service.probing.probe import Batch, Seed
 from service.probing.recorder import Observed
 from service.probing.recurrence import steps_of
@@ -250,7 +250,7 @@ class SideBySide:
             sums = [norms_in(one.flatten(2).sum(1)) for _, one in matrices]
             self._gathering.ask(torch.stack(sums), then_spread)
         if own:
-            totals = [norms_in(group.of(one).sum(1)) for _, one in own]
+            totals = [norms_in(group.of(as_they_lie(one)).sum(1)) for _, one in own]
             self._gathering.ask(torch.stack(totals), then_total)
 
     def _first_steps(
