@@ -36,12 +36,12 @@ def section() -> str:
     """Markdown."""
     cores = len(os.sched_getaffinity(0))
     bare = _bare()
-    rows = [_row(workers, cores, bare) for workers in sorted({1, cores})]
+    rows = [_row(workers, bare) for workers in sorted({1, cores})]
     head = ["workers", "specs a second", "ms a spec × workers", *STAGES, "rest", "bare, ms"]
     return f"{TEXT}\n\n{table(head, rows)}"
 
 
-def _row(workers: int, cores: int, bare: float) -> list[str]:
+def _row(workers: int, bare: float) -> list[str]:
     with (
         tempfile.TemporaryDirectory() as name,
         httpx2.Client(timeout=150) as client,  # making one takes as long as a short analysis
