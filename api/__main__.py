@@ -11,7 +11,6 @@ import structlog
 import uvicorn
 
 from api import VERSION, keys
-from api.app import create_app
 from api.redaction import redact_event, redact_server_logs
 from service import bootstrap, logs
 from service.config import load, unknown_variables
@@ -63,6 +62,9 @@ def serve() -> None:
     settings = load()
     try:
         with bootstrap.engine(settings, VERSION) as engine:
+            # Only here: the workers start meanwhile.
+            from api.app import create_app
+
             config = uvicorn.Config(
                 create_app(engine, settings),
                 host=settings.host,

@@ -14,8 +14,9 @@ from itertools import pairwise
 
 from service.theory.nonlinearities import Nonlinearity
 
-_REMEMBERED = 4096
-"""Moments: every look at the same measurements asks for the same ones."""
+_REMEMBERED = 1 << 15
+"""Moments: every look at the same measurements asks for the same ones, of which every layer of a
+deep model has its own."""
 _NODES = 16
 """Gauss-Legendre nodes per panel."""
 _REACH = 11.0

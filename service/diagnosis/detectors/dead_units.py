@@ -47,7 +47,8 @@ class DeadUnits:
         harmless = silent and (not cuts or _moves(worst))
         warning = 0.0 if harmless else limits.at_risk(share)
         error = warning if silent else 0.0
-        concerned = [x for x, s in shares if s >= thresholds.DEAD_UNITS_WORTH_TELLING]
+        told = [(x, s) for x, s in shares if s >= thresholds.DEAD_UNITS_WORTH_TELLING]
+        concerned = [x for x, _ in told]
         found = finding(
             self,
             grade(error, warning) or Severity.INFO,
@@ -57,7 +58,7 @@ class DeadUnits:
             layers=concerned,
             evidence={
                 "dead_unit_fraction": share,
-                "layers": {x.name: s for x, s in shares if x in concerned},
+                "layers": {x.name: s for x, s in told},
                 "threshold": limits.warning,
             },
             causes=[

@@ -55,7 +55,8 @@ class HalfPrecisionUnderflow:
         worst, share = max(shares, key=lambda pair: pair[1], default=(None, 0.0))
         if worst is None or share < thresholds.UNDERFLOW_WORTH_TELLING:
             return QUIET
-        layers = [x for x, s in shares if s >= thresholds.UNDERFLOW_WORTH_TELLING]
+        told = [(x, s) for x, s in shares if s >= thresholds.UNDERFLOW_WORTH_TELLING]
+        layers = [x for x, _ in told]
         if case.plan.precision in FLOAT16:
             return self._measured(case, worst, layers)
         largest = _largest(case.measured.layers)
@@ -70,7 +71,7 @@ class HalfPrecisionUnderflow:
                 layers=layers,
                 evidence={
                     "underflow_fraction": share,
-                    "layers": {x.name: s for x, s in shares if x in layers},
+                    "layers": {x.name: s for x, s in told},
                     "loss_scale": scale,
                     "precision": case.plan.precision,
                     "threshold": thresholds.UNDERFLOW_WORTH_TELLING,

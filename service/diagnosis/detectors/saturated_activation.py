@@ -40,17 +40,17 @@ class SaturatedActivation:
         limits = thresholds.SATURATION
         warning = limits.at_risk(share)
         error = limits.fails(share) if _loses_all(case, worst) else 0.0
-        concerned = [x for x, s in shares if s >= thresholds.SATURATION_WORTH_TELLING]
+        told = [(x, s) for x, s in shares if s >= thresholds.SATURATION_WORTH_TELLING]
         found = finding(
             self,
             grade(error, warning) or Severity.INFO,
             max(warning, 0.9),
             f"{share:.0%} of {worst.name}'s outputs lie where {wording.nonlinearity(worst)} is "
             f"flat. Training is at risk from {limits.warning:.0%} in one layer.",
-            layers=concerned,
+            layers=[x for x, _ in told],
             evidence={
                 "saturated_fraction": share,
-                "layers": {x.name: s for x, s in shares if x in concerned},
+                "layers": {x.name: s for x, s in told},
                 "threshold": limits.warning,
             },
             causes=[

@@ -12,6 +12,7 @@ import pytest
 
 from service.diagnosis import ALL_DETECTORS
 from service.diagnosis.detector import Case
+from service.domain.measurements import LayerMeasurements
 
 Table = Mapping[str, Any]
 DETECTORS = {detector.code: detector for detector in ALL_DETECTORS}
@@ -43,6 +44,20 @@ def test_fires(code: str, table: Table, case_of: Callable[[Table], Case]) -> Non
     assert reading.finding.evidence
     assert reading.warning >= reading.error
     json.dumps(reading.finding.evidence, allow_nan=False)
+
+
+@pytest.mark.parametrize(("code", "table"), _tables("must_fire"))
+def test_layers_are_not_looked_for_among_layers(
+    code: str, table: Table, case_of: Callable[[Table], Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That would take the square of their number."""
+    case = case_of(table)
+
+    def compared(self: object, other: object) -> bool:
+        raise AssertionError
+
+    monkeypatch.setattr(LayerMeasurements, "__eq__", compared)
+    assert DETECTORS[code].read(case).finding is not None
 
 
 @pytest.mark.parametrize(("code", "table"), _tables("must_stay_quiet"))
