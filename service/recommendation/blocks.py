@@ -195,9 +195,8 @@ def _linear_map(
 
 def _free_name(case: Case, layer: str) -> str:
     """What the model has no module of."""
-    taken = {p.name for each in case.measurements.layers for p in each.parameters}
     name = f"{module_name(layer)}_{PROJECTION}"
-    while any(one.startswith(f"{name}.") for one in taken):
+    while name in case.modules():
         name += "_"
     return name
 

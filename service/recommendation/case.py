@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -79,16 +80,41 @@ class Case:
 
     def branches(self) -> int:
         """Number of residual additions on the path."""
+        return self._branches
+
+    @cached_property
+    def _branches(self) -> int:
         return sum(layer.residual for layer in self.measurements.layers)
+
+    def modules(self) -> frozenset[str]:
+        """Names of all that has parameters, itself or within."""
+        return self._modules
+
+    @cached_property
+    def _modules(self) -> frozenset[str]:
+        parts = [
+            parameter.name.split(".")[:-1]
+            for layer in self.measurements.layers
+            for parameter in layer.parameters
+        ]
+        return frozenset(".".join(own[:end]) for own in parts for end in range(1, len(own) + 1))
 
     def negative_slope(self, layer: LayerMeasurements) -> float:
         """LeakyReLU's slope behind a layer; torch's 0.01 where the model does not say."""
         if layer.nonlinearity != "leaky_relu" or self.architecture is None:
             return 0.01
-        nodes = self.architecture.layers
-        names = [node.name for node in nodes]
-        start = names.index(layer.name) if layer.name in names else 0
-        return next((_slope(node) for node in nodes[start:] if node.type == "LeakyReLU"), 0.01)
+        first = self.architecture.layers[0].name
+        return self._slopes.get(layer.name, self._slopes[first])
+
+    @cached_property
+    def _slopes(self) -> Mapping[str, float]:
+        """Of the next LeakyReLU from each layer of the spec on."""
+        found, slope = {}, 0.01
+        for node in reversed(self.architecture.layers if self.architecture else ()):
+            if node.type == "LeakyReLU":
+                slope = _slope(node)
+            found[node.name] = slope
+        return found
 
 
 def is_matrix(layer: LayerMeasurements) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 import jsonpatch
@@ -96,10 +96,9 @@ def redraw(
     editing.initialize(wanted)
 
 
-def owner_of(parameter: str, called: Called, names: Iterable[str]) -> tuple[str, str]:
-    """The layer of the spec at hand that has a parameter, and what it is called within. Raises
-    CannotSay."""
-    known = set(names)
+def owner_of(parameter: str, called: Called, known: Container[str]) -> tuple[str, str]:
+    """The layer of the spec at hand that has a parameter, and what it is called within; `known`:
+    names of its layers. Raises CannotSay."""
     owner, dot, key = parameter.rpartition(".")
     while dot:
         if called(owner) in known:

@@ -3,6 +3,8 @@ of the depth."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,11 +19,47 @@ from service.recommendation.spec_structure import readers_of
 from tests.unit.recommendation.remedy_cases import diagnosis, linear, measured
 
 
-def deep(depth: int) -> dict[str, Any]:
+def deep(depth: int, activation: str = "Tanh", width: int = 16) -> dict[str, Any]:
+    """Layers of 16 units, and every fourth of `width`."""
     layers: list[dict[str, Any]] = []
     for number in range(depth):
-        layers += [linear(f"fc{number}", 16), {"name": f"act{number}", "type": "Tanh"}]
+        units = 16 if number % 4 else width
+        layers += [linear(f"fc{number}", units), {"name": f"act{number}", "type": activation}]
     return {"input": {"shape": [16]}, "layers": [*layers, linear("head", 4)]}
+
+
+class Counted(tuple[LayerMeasurements, ...]):
+    """Layers that know how often they were gone through."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[LayerMeasurements]:
+        Counted.times += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("activation", ["Tanh", "LeakyReLU", "ReLU", "Sigmoid"])
+@pytest.mark.parametrize("width", [16, 4])
+@pytest.mark.parametrize("code", ["vanishing_gradient", "exploding_gradient", "dead_units"])
+def test_all_layers_are_gone_through_no_oftener_in_a_deeper_model(
+    activation: str, width: int, code: str
+) -> None:
+    times = []
+    for depth in (20, 60):
+        architecture = resolve(deep(depth, activation, width))
+        found = measured(architecture)
+        found = replace(found, layers=Counted(found.layers))
+        Counted.times = 0
+        advice = recommend(
+            diagnosis(code),
+            found,
+            architecture=architecture,
+            batch_size=64,
+            allowed_changes=ALL_KINDS,
+        )
+        assert advice
+        times.append(Counted.times)
+    assert times[0] == times[1]
 
 
 def test_layers_are_looked_through_once_for_each_and_not_each_time(
