@@ -12,20 +12,25 @@ import torch
 from torch import nn
 
 from benchmarks.performance import stored
+from benchmarks.performance.initializations import specification
 from benchmarks.performance.models import perceptron
 from benchmarks.performance.stored import Taken, taken
 from benchmarks.performance.timing import slope, table
+from service.diagnosis import diagnose
 from service.domain.architecture import resolve
 from service.domain.probe_plan import InputPlan, ProbePlan
+from service.domain.request import ALL_KINDS
 from service.probe_protocol import Measured, encode
 from service.probing import foresight
 from service.probing.loaders.loaded import loaded
 from service.probing.session import Session
+from service.recommendation.recommend import recommend
 
 TITLE = "Growth"
 TEXT = """Opening and measuring (one seed, two batches), each size in a process of its own:
 seconds, peak memory above that before the model, and the answer's bytes. A spec's estimate is what
-is reckoned before it is built, without bound, so that its operations are looked at, too. Layers
+is reckoned before it is built, without bound, so that its operations are looked at, too.
+Recommendations are thought of for a measured spec, and not measured themselves. Layers
 are stored in SQLite and given out as JSON by the API's own code; what stood in memory before is
 left out, for storing the layers themselves. The slope is that of the logarithms over the larger
 half of the sizes, where constants no longer count; 1 is linear."""
@@ -79,6 +84,27 @@ def _estimated(width: int) -> Taken:
     return taken(estimate)
 
 
+def _advised(depth: int) -> Taken:
+    """Layers of a ReLU stack whose gradients vanish: most detectors and remedies have something to
+    say of each."""
+    spec = specification(16, "ReLU", depth=depth, inputs=16)
+    architecture = resolve(spec)
+    plan = ProbePlan(batch_size=16, batches=2, seeds=1, trial_steps=0, budget_seconds=1e6)
+    measured = Session.open(plan, architecture, None).measure()
+
+    def advise() -> int:
+        advice = recommend(
+            diagnose(measured, plan=plan),
+            measured,
+            architecture=architecture,
+            batch_size=16,
+            allowed_changes=ALL_KINDS,
+        )
+        return len(repr(advice))
+
+    return taken(advise)
+
+
 AXES: dict[str, tuple[Callable[[int], Taken], Sequence[int], Callable[[int], float]]] = {
     "depth (layers, width 64)": (partial(_probed, _of_depth), (10, 100, 500, 1000, 2000), float),
     "parameters (4 layers, by width)": (
@@ -93,6 +119,7 @@ AXES: dict[str, tuple[Callable[[int], Taken], Sequence[int], Callable[[int], flo
         (350, 1100, 3500, 11000),
         lambda width: 8.0 * width * width,
     ),
+    "diagnosis and recommendations (layers)": (_advised, (50, 500, 2000, 5000), float),
     "layers stored": (stored.saved, (100, 1000, 10_000), float),
     "/layers in pages of 100": (stored.paged, (100, 1000, 10_000), float),
     "/layers in one answer": (stored.listed, (100, 1000, 10_000), float),
