@@ -30,12 +30,16 @@ _BREAKS_IN_X = (1.0, 4.0, 16.0)
 @lru_cache(_REMEMBERED)
 def mean(phi: Nonlinearity, q: float) -> float:
     """E[φ(√q z)], q ≥ 0."""
+    if phi.homogeneous and q != 1.0:
+        return math.sqrt(q) * mean(phi, 1.0)
     return _expect(lambda _, x: phi.value(x), phi.kinks, q)
 
 
 @lru_cache(_REMEMBERED)
 def mean_square(phi: Nonlinearity, q: float) -> float:
     """E[φ(√q z)²], q ≥ 0."""
+    if phi.homogeneous and q != 1.0:
+        return q * mean_square(phi, 1.0)
     square = _square(phi)
     return _expect(lambda _, x: square(x), phi.kinks, q)
 
@@ -43,6 +47,8 @@ def mean_square(phi: Nonlinearity, q: float) -> float:
 @lru_cache(_REMEMBERED)
 def mean_square_derivative(phi: Nonlinearity, q: float) -> float:
     """E[φ'(√q z)²], q ≥ 0."""
+    if phi.homogeneous and q not in (0.0, 1.0):
+        return mean_square_derivative(phi, 1.0)
     square = _square_derivative(phi)
     return _expect(lambda _, x: square(x), phi.kinks, q)
 
@@ -52,6 +58,8 @@ def mean_fourth_derivative(phi: Nonlinearity, q: float) -> float:
     """E[φ'(√q z)⁴], q ≥ 0; of a φ that draws noise E[φ'²], a bound where |φ'| ≤ 1."""
     if phi.square_derivative is not None:
         return mean_square_derivative(phi, q)
+    if phi.homogeneous and q not in (0.0, 1.0):
+        return mean_fourth_derivative(phi, 1.0)
     return _expect(lambda _, x: phi.derivative(x) ** 4, phi.kinks, q)
 
 
@@ -59,6 +67,8 @@ def mean_fourth_derivative(phi: Nonlinearity, q: float) -> float:
 def mean_square_slope(phi: Nonlinearity, q: float) -> float:
     """d/dq E[φ(√q z)²] = E[φ(√q z) φ'(√q z) z] / √q, q > 0; where φ jumps or draws noise
     E[φ(√q z)² (z² - 1)] / 2q, the same by parts."""
+    if phi.homogeneous and q != 1.0:
+        return mean_square_slope(phi, 1.0)
     if phi.square is not None or not phi.continuous:
         square = _square(phi)
         return _expect(lambda z, x: square(x) * (z * z - 1.0), phi.kinks, q) / (2.0 * q)

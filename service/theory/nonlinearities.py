@@ -39,6 +39,8 @@ class Nonlinearity:
     """φ(x)², mean over the noise; None: φ draws none."""
     square_derivative: Callable[[float], float] | None = None
     """φ'(x)², mean over the noise; None: φ draws none."""
+    homogeneous: bool = False
+    """Whether φ(ax) = aφ(x) for every a > 0: then every moment follows from that at q = 1."""
 
 
 UNCOVERED: Mapping[str, str] = MappingProxyType(
@@ -85,6 +87,7 @@ def _leaky_relu(name: str, slope: float) -> Nonlinearity:
         lambda x: x if x > 0 else slope * x,
         lambda x: 1.0 if x > 0 else slope,
         (0.0,),
+        homogeneous=True,
     )
 
 
@@ -99,6 +102,7 @@ def _rrelu(arguments: _Arguments) -> Nonlinearity:
         (0.0,),
         square=lambda x: x * x if x > 0 else square * x * x,
         square_derivative=lambda x: 1.0 if x > 0 else square,
+        homogeneous=True,
     )
 
 
@@ -241,7 +245,7 @@ def _fixed(*rows: Nonlinearity) -> dict[str, _Builder]:
 
 _BUILDERS: dict[str, _Builder] = {
     **_fixed(
-        Nonlinearity("identity", lambda x: x, lambda _: 1.0),
+        Nonlinearity("identity", lambda x: x, lambda _: 1.0, homogeneous=True),
         Nonlinearity("tanh", math.tanh, lambda x: 1.0 - math.tanh(x) ** 2),
         Nonlinearity("sigmoid", _sigmoid, lambda x: _sigmoid(x) * _sigmoid(-x)),
         Nonlinearity("logsigmoid", lambda x: -_softplus(-x), lambda x: _sigmoid(-x)),
@@ -255,7 +259,9 @@ _BUILDERS: dict[str, _Builder] = {
             "hardswish", lambda x: x * _hardsigmoid(x), _hardswish_derivative, (-3.0, 3.0)
         ),
         Nonlinearity("hardsigmoid", _hardsigmoid, lambda x: float(abs(x) < 3) / 6, (-3.0, 3.0)),
-        Nonlinearity("relu", lambda x: max(x, 0.0), lambda x: float(x > 0), (0.0,)),
+        Nonlinearity(
+            "relu", lambda x: max(x, 0.0), lambda x: float(x > 0), (0.0,), homogeneous=True
+        ),
         Nonlinearity(
             "relu6", lambda x: min(max(x, 0.0), 6.0), lambda x: float(0 < x < 6), (0.0, 6.0)
         ),

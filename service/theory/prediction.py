@@ -15,6 +15,7 @@ from service.theory.gains import batch_norm_linear_gain, residual_gain
 from service.theory.moments import mean, mean_square, mean_square_derivative
 from service.theory.nonlinearities import Nonlinearity, nonlinearity
 from service.theory.propagation import chi_1, log_gain_variance, next_variance
+from service.theory.smooth import Smooth
 
 REACH = 6.0
 """A plain network trains while its squared gradient changes by less than e⁶ over depth: to about 6
@@ -249,18 +250,21 @@ def _reached(
     phi: Nonlinearity, q: float, weight: float, bias: float, inverse_width: float
 ) -> tuple[float | None, float | None, float | None]:
     """Layers until the squared gradient has changed by e^`REACH`: early, expected, late."""
+
+    def step(q: float) -> tuple[float, float, float]:
+        chi = chi_1(phi, q, weight)
+        noise = log_gain_variance(phi, q, (1,)) * inverse_width
+        return next_variance(phi, q, weight, bias), chi, noise
+
+    smooth = Smooth(step)
     found: list[float | None] = [None, None, None]
     before = (0.0, 0.0, 0.0)
-    total = scatter = rate = noise = 0.0
-    judged = math.inf
+    total = scatter = 0.0
     for layer in range(1, DEEPEST + 1):
-        if abs(q - judged) > 1e-4 * q:
-            chi = chi_1(phi, q, weight)
-            if chi <= 0:
-                return (1.0, 1.0, 1.0)
-            rate, noise = math.log(chi), log_gain_variance(phi, q, (1,)) * inverse_width
-            judged = q
-        total += rate
+        following, chi, noise = smooth(q)
+        if chi <= 0:
+            return (1.0, 1.0, 1.0)
+        total += math.log(chi)
         scatter += noise
         spread = INTERVAL * math.sqrt(scatter)
         now = (abs(total) + spread, abs(total), abs(total) - spread)
@@ -270,7 +274,5 @@ def _reached(
         before = now
         if found[2] is not None:
             break
-        q = next_variance(phi, q, weight, bias)
-        if not 1e-30 < q < 1e30:
-            judged, q = q, min(max(q, 1e-30), 1e30)
+        q = min(max(following, 1e-30), 1e30)
     return (found[0], found[1], found[2])

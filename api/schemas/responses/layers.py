@@ -76,7 +76,7 @@ class ParameterOut(Out):
     grad_to_weight: Number
     """Gradient norm over parameter norm, ≥ 0."""
     snr: Number
-    """Mean gradient over its spread across batches, ≥ 0."""
+    """Mean gradient over its spread across batches, 0 … 1000 (the most that float32 tells)."""
     update_ratio: Number
     """Size of the first optimizer step over the parameter's, ≥ 0; null without an optimizer."""
     connected: bool
