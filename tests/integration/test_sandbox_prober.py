@@ -105,7 +105,7 @@ def is_zygote(pid: int) -> bool:
     """By the name that it has and leaves to a child until that begins."""
     try:
         return Path(f"/proc/{pid}/comm").read_text() == "graddx-zygote\n"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
