@@ -112,8 +112,10 @@ def _is_small(
     if memory_mb is not None and comes_near(plan, architecture, memory_mb):
         return False
     shapes = [tuple(value.shape) for value in model.parameters.values()]
+    # Decoders have more places further on than their inputs have.
+    given = (InputPlan(layer.output_shape) for layer in architecture.layers)
     batch_size = plan.batch_size or AUTO_BATCH
-    return multiplications(shapes, plan.inputs, batch_size) < SMALL
+    return multiplications(shapes, (*plan.inputs, *given), batch_size) < SMALL
 
 
 def _is_program(sent: Sent) -> bool:

@@ -182,6 +182,19 @@ def test_a_small_spec_is_recorded_once(
     assert recorded == sizes
 
 
+def test_a_decoder_is_as_large_as_what_it_gives() -> None:
+    layers = [
+        {"type": "Upsample", "args": {"scale_factor": 64}},
+        {"type": "Conv2d", "args": {"out_channels": 16, "kernel_size": 3}},
+    ]
+    assert not is_small({"input": {"shape": [16, 1, 1]}, "layers": layers})
+    assert is_small({"input": {"shape": [16, 3, 3]}, "layers": layers[1:]})
+
+
+def is_small(spec: dict[str, object]) -> bool:
+    return opened(ProbePlan(), Sent(resolve(spec), None)).small
+
+
 def test_what_a_small_spec_shows_does_not_depend_on_how_it_was_tried() -> None:
     plan = ProbePlan(trial_steps=0)
     told = [repr(Session.open(plan, perceptron(32), None).measure())]
