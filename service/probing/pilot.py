@@ -46,8 +46,9 @@ def micro_batch(
     *,
     samples: int = SIZES[0],
 ) -> Tried:
-    """What `samples` of them cost, or a few more; none are tried that would not fit the memory
-    (MiB; None: no bound). Raises ModelRaised when the model takes none of the batch sizes tried."""
+    """What passes of `samples` cost, and of a few more where that is not enough to tell; none are
+    tried that would not fit the memory (MiB; None: no bound). Raises ModelRaised when the model
+    takes none of the batch sizes tried."""
     plan, small, recording = _smallest(model, feed, samples)
     recordings = {small: recording}
 

@@ -130,18 +130,19 @@ class Session:
         self._seeds: Seeds = Seeds(None if alike is None else alike._seeds)
         self.beside = beside if wide is None else self._in_float32(wide, fitted)
 
-    def _record(self, recording: Recording | None) -> None:
-        """At the batch size that came out, unless that has been done."""
+    def _record(self, tried: Recording | None) -> None:
+        """At the batch size that came out; `tried`: with another batch of it."""
         model, inputs = self.model, self.feed.inputs(self.batch_size, 0, 0)
-        self.recording = recording or model.record(inputs)
+        # What a spec can say has no branches, nor has a graph that was recorded before; others may
+        # have taken another path.
+        straight = model.format == "spec" or isinstance(model.module, fx.GraphModule)
+        self.recording = (tried if straight else None) or model.record(inputs)
         graph = self.recording.module.graph
         self.layers = layers_of(graph, model.parameters)
         self.loss, self.output_shape = loss_for(
             self.plan.loss, self.recording, self.buffers, inputs
         )
         batches = (self.batch(0, number) for number in range(self.plan.batches))
-        # What a spec can say has no branches, nor has a graph that was recorded before.
-        straight = model.format == "spec" or isinstance(model.module, fx.GraphModule)
         self.recorded = straight or is_faithful(model, self.recording, batches, self.loss)
         self.batch_norms = batch_normalizations(graph, self.layers)
         self.dropout = by_layer(graph, self.layers)

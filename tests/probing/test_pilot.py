@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from service.domain.architecture import Architecture, resolve
-from service.domain.probe_plan import ProbePlan
+from service.domain.probe_plan import InputPlan, ProbePlan
 from service.probing import pilot
 from service.probing.budget import COLD, PILOT_SHARE, RUNS, SIZES, MicroBatch, fit
 from service.probing.feed import Feed
-from service.probing.loaders.loaded import LoadedModel
+from service.probing.loaders.loaded import LoadedModel, loaded
 from service.probing.opening import Sent, opened
 from service.probing.pilot import timed
 from service.probing.session import Session
@@ -180,6 +180,24 @@ def test_a_small_spec_is_recorded_once(
     monkeypatch.setattr(LoadedModel, "record", record)
     Session.open(plan, perceptron(width), None, memory_mb=memory_mb)
     assert recorded == sizes
+
+
+def test_a_file_is_recorded_with_the_batch_that_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its path may depend on the data, even where the size that was tried is the batch's own."""
+    given = []
+    true_record = LoadedModel.record
+
+    def record(self: LoadedModel, inputs: tuple[torch.Tensor, ...]) -> Recording:
+        given.append(inputs[0].clone())
+        return true_record(self, inputs)
+
+    monkeypatch.setattr(LoadedModel, "record", record)
+    model = loaded("torchscript", torch.nn.Linear(3, 2), mode="train", dtype=torch.float32)
+    plan = ProbePlan(inputs=(InputPlan((3,)),), batch_size=SIZES[0])
+    session = Session(model, plan)
+    assert torch.equal(given[-1], session.batch(0, 0).inputs[0])
 
 
 def test_a_decoder_is_as_large_as_what_it_gives() -> None:

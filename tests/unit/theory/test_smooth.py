@@ -22,11 +22,16 @@ from service.theory.smooth import Smooth
 MOMENTS = (mean, mean_square, mean_square_derivative, mean_fourth_derivative, mean_square_slope)
 
 
+def known(name: str) -> Nonlinearity:
+    phi = nonlinearity(name)
+    assert phi is not None
+    return phi
+
+
 @pytest.mark.parametrize("name", covered())
 @given(q=st.floats(1e-6, 1e6))
 def test_a_step_of_the_recursion_is_interpolated(name: str, q: float) -> None:
-    phi = nonlinearity(name)
-    assert phi is not None
+    phi = known(name)
 
     def step(q: float) -> tuple[float, float]:
         return next_variance(phi, q, 1.5, 0.1), chi_1(phi, q, 1.5)
@@ -56,7 +61,7 @@ def test_nothing_is_made_up_beside_zeros() -> None:
     assert smooth(0.0) == (0.0, 0.0)
 
 
-HOMOGENEOUS = [name for name in covered() if nonlinearity(name).homogeneous]  # type: ignore[union-attr]
+HOMOGENEOUS = [name for name in covered() if known(name).homogeneous]
 
 
 def test_all_that_are_homogeneous_say_so() -> None:
@@ -69,7 +74,7 @@ def test_all_that_are_homogeneous_say_so() -> None:
             for x in (-3.0, -0.2, 0.4, 5.0)
         )
 
-    found = [name for name in covered() if scales(nonlinearity(name))]  # type: ignore[arg-type]
+    found = [name for name in covered() if scales(known(name))]
     assert [name for name in found if name != "threshold"] == HOMOGENEOUS
 
 
@@ -78,8 +83,7 @@ def test_all_that_are_homogeneous_say_so() -> None:
 @given(q=st.floats(1e-3, 1e3))
 def test_their_moments_follow_from_one(name: str, moment: object, q: float) -> None:
     """Against the same function that does not say so, which is integrated."""
-    phi = nonlinearity(name)
-    assert phi is not None
+    phi = known(name)
     plain = Nonlinearity(
         name, phi.value, phi.derivative, phi.kinks, phi.continuous, phi.square,
         phi.square_derivative,
