@@ -72,10 +72,14 @@ class InProcessSession:
         return self._session.measure(changes, after_steps=after_steps, look=look, seconds=seconds)
 
     def trial(
-        self, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None
+        self,
+        changes: tuple[Mapping[str, Any], ...] = (),
+        *,
+        rates: Mapping[str, float] | None = None,
+        seconds: float | None = None,
     ) -> Trial:
         """Train the model as changed."""
-        return self._session.trial(changes, seconds=seconds)
+        return self._session.trial(changes, rates=rates, seconds=seconds)
 
     def export(self, changes: tuple[Mapping[str, Any], ...] = ()) -> bytes:
         """The weights as changed, a safetensors file."""

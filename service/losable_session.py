@@ -66,11 +66,15 @@ class LosableSession:
         )
 
     def trial(
-        self, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None
+        self,
+        changes: tuple[Mapping[str, Any], ...] = (),
+        *,
+        rates: Mapping[str, float] | None = None,
+        seconds: float | None = None,
     ) -> Trial:
         """Train the model as changed. Raises ChangeRefused, ProbeFailure."""
         within = self._within(seconds)
-        return self._ask(lambda: self._session.trial(changes, seconds=within))
+        return self._ask(lambda: self._session.trial(changes, rates=rates, seconds=within))
 
     def export(self, changes: tuple[Mapping[str, Any], ...] = ()) -> bytes:
         """The weights as changed. Raises ChangeRefused, ProbeFailure."""

@@ -349,10 +349,15 @@ class ProbeSession(Protocol):
         also when it has not ended in so many seconds, and ProbeFailure."""
 
     def trial(
-        self, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None
+        self,
+        changes: tuple[Mapping[str, Any], ...] = (),
+        *,
+        rates: Mapping[str, float] | None = None,
+        seconds: float | None = None,
     ) -> Trial:
-        """Train the model as changed for plan.trial_steps. Raises ChangeRefused, also when it has
-        not ended in so many seconds, and ProbeFailure."""
+        """Train the model as changed for plan.trial_steps. `rates`: optimizer → the one rate it is
+        tried at, where the plan names no optimizer; None: the usual optimizers and rates. Raises
+        ChangeRefused, also when it has not ended in so many seconds, and ProbeFailure."""
 
     def export(self, changes: tuple[Mapping[str, Any], ...] = ()) -> bytes:
         """The weights as changed, a safetensors file. Raises ProbeFailure."""

@@ -12,13 +12,14 @@ from service.domain.architecture import Architecture, resolve
 from service.domain.errors import ChangeRefused, GraddxError, PayloadTooLarge, StorageFull
 from service.domain.expanded import expanded
 from service.domain.findings import Verdict
-from service.domain.measurements import Measurements, Trial
+from service.domain.measurements import Measurements, Trial, TrialRun
 from service.domain.recommendations import LayerAfter, Prescription, Recommendation
 from service.domain.state_dict import renamed, tensor_names
 from service.ports import ProbeSession
 from service.recommendation.combination import combined
 from service.recommendation.repaired import Repaired, repaired
 from service.recommendation.spec_patch import applied
+from service.recommendation.training_effects import best_runs
 
 Keep = Callable[[bytes], str]
 """Store a file for the analysis; returns its artifact id. Raises StorageFull, PayloadTooLarge."""
@@ -30,9 +31,9 @@ class Cure:
 
     chosen: tuple[Recommendation, ...]
     """The smallest set."""
-    before: Trial | None
-    """Short training as submitted; None when it was off."""
-    after: Trial | None
+    before: Trial | None = None
+    """Short training as submitted; None when it was off, or had no time."""
+    after: Trial | None = None
     """The same with the changes."""
     verdict: Verdict = Verdict.HEALTHY
     """Of the changed model."""
@@ -53,7 +54,9 @@ def prescribe(
     remade = None if architecture is None else _remade(cure, architecture)
     trial = None
     if cure.before is not None and cure.after is not None:
-        trial = {"before": _curve(cure.before), "after": _curve(cure.after)}
+        after = _best(cure.after)
+        before = best_runs(cure.before).get(after.optimizer) or _best(cure.before)
+        trial = {"before": _curve(cure.before, before), "after": _curve(cure.after, after)}
     prescription = Prescription(
         recommendations=tuple(one.id for one in cure.chosen),
         verdict_after=cure.verdict.value,
@@ -118,15 +121,18 @@ def _fitting(content: bytes, remade: Repaired | None) -> bytes:
     return content
 
 
-def _curve(trial: Trial) -> dict[str, Any]:
-    """The best run of a trial: what it learned, and how."""
-    best = max(trial.runs, key=lambda run: run.progress)
+def _best(trial: Trial) -> TrialRun:
+    return max(trial.runs, key=lambda run: run.progress)
+
+
+def _curve(trial: Trial, shown: TrialRun) -> dict[str, Any]:
+    """One run of a trial: what it learned, and how."""
     learned = {run.optimizer: False for run in trial.runs}
     learned |= {run.optimizer: True for run in trial.runs if run.learned}
     return {
-        "optimizer": best.optimizer,
-        "lr": best.lr,
-        "loss": list(best.loss),
+        "optimizer": shown.optimizer,
+        "lr": shown.lr,
+        "loss": list(shown.loss),
         "learned": all(learned.values()),
         "learned_by": [name for name, did in learned.items() if did],
     }

@@ -58,6 +58,8 @@ class Train(msgspec.Struct, tag="trial", frozen=True):
     """Train the model as changed."""
 
     changes: tuple[dict[str, Any], ...] = ()
+    rates: dict[str, float] = {}
+    """Optimizer → the one rate it is tried at; empty: the usual optimizers and rates."""
     seconds: float | None = None
     """After which it is given up."""
 

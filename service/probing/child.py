@@ -198,7 +198,8 @@ def _do(session: Session | None, ask: protocol.Ask, output_fd: int) -> protocol.
         )
         return protocol.Measured(measurements, _peak_mb(session))
     if isinstance(ask, protocol.Train):
-        return protocol.Trained(session.trial(ask.changes, seconds=ask.seconds), _peak_mb(session))
+        trained = session.trial(ask.changes, rates=ask.rates, seconds=ask.seconds)
+        return protocol.Trained(trained, _peak_mb(session))
     if isinstance(ask, protocol.Export):
         with os.fdopen(output_fd, "wb", closefd=False) as output:
             output.seek(0)

@@ -45,6 +45,7 @@ class Observed:
         """`ranges`: whether the small elements of gradients are wanted, too; `side_by_side`: the
         module takes stacks, those of the parameters before the inputs. Raises CannotStack."""
         self.layers = layers
+        self._side_by_side = side_by_side
         self.watch = Watch(layers, ranges=ranges, side_by_side=side_by_side)
         self._graph, self._root = fx.Graph(), nn.Module()
         self._tap(recording, layers)
@@ -57,9 +58,9 @@ class Observed:
         self._graph = fx.Graph()
         self._graph.output(self._graph.graph_copy(recording.module.graph, copies))
         self._root = sharing(recording.module)
-        self.watch.follow(
-            layers, _inputs_from_outputs(layers), may_change=_writes(recording.module.graph)
-        )
+        # Stacks are not written to.
+        may_change = not self._side_by_side and _writes(recording.module.graph)
+        self.watch.follow(layers, _inputs_from_outputs(layers), may_change=may_change)
         for layer in layers:
             self._tap_layer(layer, copies)
             self._tap_chain(layer, copies)

@@ -312,17 +312,22 @@ class Session:
         )
 
     def trial(
-        self, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None
+        self,
+        changes: tuple[Mapping[str, Any], ...] = (),
+        *,
+        rates: Mapping[str, float] | None = None,
+        seconds: float | None = None,
     ) -> Trial:
-        """The short trainings. Raises ChangeRefused when the changes cannot be made, or so many
+        """The short trainings; `rates`: optimizer → the one rate it is tried at, where the plan
+        names no optimizer. Raises ChangeRefused when the changes cannot be made, or so many
         seconds are over before they end."""
         with self.pace.within(seconds):
-            return self._trained(changes)
+            return self._trained(changes, rates or {})
 
-    def _trained(self, changes: tuple[Mapping[str, Any], ...]) -> Trial:
+    def _trained(self, changes: tuple[Mapping[str, Any], ...], rates: Mapping[str, float]) -> Trial:
         edits, training = split(changes)
         if edits:
-            return self.changed(edits).trial(_rest(changes))
+            return self.changed(edits).trial(_rest(changes), rates=rates)
         self.pace.begin(self.plan.trial_steps, perhaps_more=True)
         try:
             return trial.run(
@@ -334,6 +339,7 @@ class Session:
                 dtype=self.dtype,
                 data=self.feed.data,
                 training=training,
+                rates=rates,
                 on_step=self.pace.step,
                 scales_loss=self.precision.scales_loss,
             )

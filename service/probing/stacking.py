@@ -2,22 +2,22 @@
 
 A recorded operation knows the shapes of one pass. Here each is exchanged for one that takes a stack
 (P, …), P passes over networks of the same form, each with parameters and a batch of its own, and
-answers with a stack: a product of matrices with a batch of such products, sizes and dimensions by
-the same ones behind the first. Only operations are exchanged for which that is known to be the same
-arithmetic; a graph with any other, or one that writes or draws, is not stacked.
+answers with a stack (`stacked_operations`). Only operations are exchanged for which that is known
+to be the same arithmetic; a graph with any other, or one that draws, is not stacked. What writes
+into a tensor that an operation has made is exchanged for what makes a new one; what counts in a
+buffer that nobody reads is left out.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx
-from torch.nn import functional
+from torch import fx
 
-aten = torch.ops.aten
+from service.probing.stacked_operations import BUFFERS, BY_ELEMENT, RULES, lifted
 
 PARAMETER_PREFIX = "parameter_"
 """Placeholders of the stacks of parameters are parameter_0 …, before those of the inputs."""
@@ -47,7 +47,7 @@ class _Stacker:
     def copied(self, graph: fx.Graph) -> fx.Graph:
         for node in graph.nodes:
             # Of several results those that nobody reads need not be there.
-            if node.users or node.target is not operator.getitem:
+            if (node.users or node.target is not operator.getitem) and not _only_counts(node):
                 self._copies[node] = self._copy(node)
         return self._graph
 
@@ -64,17 +64,35 @@ class _Stacker:
         self._stacks.add(node)
         if node.op in ("output", "call_module") or node.target is operator.getitem:
             return self._graph.node_copy(node, self._copies.__getitem__)
+        if _writes(node):
+            return self._written(node)
         if _is_unsafe(node):
             raise CannotStack(str(node.target))
         return self._exchanged(node)
 
-    def _exchanged(self, node: fx.Node) -> fx.Node:
-        if torch.Tag.pointwise in getattr(node.target, "tags", ()) or node.target in _BY_ELEMENT:
-            return self._by_element(node)
-        rule = _RULES.get(node.target)
-        if rule is None or not all(one in self._stacks for one in node.all_input_nodes):
+    def _written(self, node: fx.Node) -> fx.Node:
+        """Element by element into what an operation made that no view shows: a new tensor, which
+        those read who come later."""
+        into, instead = node.args[0], _out_of_place(node)
+        alone = isinstance(into, fx.Node) and into in self._stacks and _is_fresh(into)
+        if instead is None or not alone:
             raise CannotStack(str(node.target))
+        assert isinstance(into, fx.Node)
+        made = self._by_element(node)
+        made.target = instead
+        self._copies[into] = made
+        return made
+
+    def _exchanged(self, node: fx.Node) -> fx.Node:
+        if torch.Tag.pointwise in getattr(node.target, "tags", ()) or node.target in BY_ELEMENT:
+            return self._by_element(node)
+        rule, buffers = RULES.get(node.target), BUFFERS.get(node.target, frozenset())
         arguments = _by_name(node)
+        given = [v for k, v in arguments.items() if k not in buffers]
+        stacks: list[fx.Node] = []
+        fx.map_arg(given, stacks.append)
+        if rule is None or not all(one in self._stacks for one in stacks):
+            raise CannotStack(str(node.target))
         mapped = fx.map_arg(arguments, self._copies.__getitem__)
         return self._graph.call_function(rule, (), mapped)
 
@@ -87,7 +105,7 @@ class _Stacker:
             copy = self._copies[one]
             if rank is None or one not in self._stacks or len(_shape(one)) == rank:
                 return copy
-            return self._graph.call_function(_lifted, (copy, rank))
+            return self._graph.call_function(lifted, (copy, rank))
 
         return self._graph.node_copy(node, operand)
 
@@ -102,11 +120,52 @@ def _shape(node: fx.Node) -> Sequence[int]:
 
 def _is_unsafe(node: fx.Node) -> bool:
     """Whether it writes, or draws random numbers."""
-    if node.op != "call_function":
-        return False
+    return _writes(node) or _draws(node)
+
+
+def _draws(node: fx.Node) -> bool:
+    tags: Sequence[torch.Tag] = getattr(node.target, "tags", ())
+    return node.op == "call_function" and torch.Tag.nondeterministic_seeded in tags
+
+
+def _writes(node: fx.Node) -> bool:
     schema = getattr(node.target, "_schema", None)
-    tags = getattr(node.target, "tags", ())
-    return (schema is not None and schema.is_mutable) or torch.Tag.nondeterministic_seeded in tags
+    return node.op == "call_function" and schema is not None and schema.is_mutable
+
+
+def _only_counts(node: fx.Node) -> bool:
+    """Whether it writes into a buffer alone, as num_batches_tracked of a batch normalization is
+    counted up, which nobody reads; buffers are what they were after every pass."""
+    if not _writes(node) or node.users or len(node.all_input_nodes) != 1:
+        return False
+    (buffer,) = node.all_input_nodes
+    return buffer.op == "get_attr" and len(buffer.users) == 1
+
+
+def _out_of_place(node: fx.Node) -> Any:
+    """What answers with what this writes, add for add_; None where there is no such operation, or
+    it draws."""
+    schema: Any = getattr(node.target, "_schema", None)
+    namespace, name = schema.name.split("::")
+    packet = getattr(getattr(torch.ops, namespace), name.removesuffix("_"), None)
+    found = getattr(packet, schema.overload_name or "default", None)
+    by_element = torch.Tag.pointwise in getattr(found, "tags", ()) and name.endswith("_")
+    return found if by_element and not _draws(node) else None
+
+
+def _is_fresh(node: fx.Node) -> bool:
+    """Whether it is memory of its own that is written to once, and nobody has it by another name:
+    neither a view nor seen through one."""
+
+    def shows(one: fx.Node) -> bool:
+        schema = getattr(one.target, "_schema", None)
+        if one.op != "call_function" or schema is None:
+            return one.op != "call_module" or bool(one.users)
+        return any(answer.alias_info is not None for answer in schema.returns)
+
+    writers = [user for user in node.users if _writes(user)]
+    others = [user for user in node.users if not _writes(user)]
+    return len(writers) == 1 and not shows(node) and not any(map(shows, others))
 
 
 def _by_name(node: fx.Node) -> dict[str, Any]:
@@ -123,177 +182,3 @@ def _by_name(node: fx.Node) -> dict[str, Any]:
     if "self" in found:
         found["stack"] = found.pop("self")
     return found
-
-
-def _lifted(stack: Tensor, rank: int) -> Tensor:
-    """As many dimensions behind the first as this, new ones in front."""
-    ones = (1,) * (rank + 1 - stack.ndim)
-    return stack.reshape(len(stack), *ones, *stack.shape[1:])
-
-
-def _behind(dim: int) -> int:
-    """A dimension of one pass in the stack."""
-    return dim if dim < 0 else dim + 1
-
-
-def _all_behind(dims: Sequence[int] | None, stack: Tensor) -> list[int]:
-    return [_behind(dim) for dim in dims] if dims else list(range(1, stack.ndim))
-
-
-def _addmm(stack: Tensor, mat1: Tensor, mat2: Tensor, beta: float, alpha: float) -> Tensor:
-    return torch.baddbmm(_lifted(stack, 2), mat1, mat2, beta=beta, alpha=alpha)
-
-
-def _mm(stack: Tensor, mat2: Tensor) -> Tensor:
-    return torch.bmm(stack, mat2)
-
-
-def _bmm(stack: Tensor, mat2: Tensor) -> Tensor:
-    return torch.matmul(stack, mat2)
-
-
-def _t(stack: Tensor) -> Tensor:
-    return stack.transpose(-2, -1) if stack.ndim == 3 else stack
-
-
-def _transpose(stack: Tensor, dim0: int, dim1: int) -> Tensor:
-    return stack.transpose(_behind(dim0), _behind(dim1))
-
-
-def _permute(stack: Tensor, dims: Sequence[int]) -> Tensor:
-    return stack.permute(0, *(_behind(dim) for dim in dims))
-
-
-def _view(stack: Tensor, size: Sequence[int]) -> Tensor:
-    return stack.reshape(len(stack), *size)
-
-
-def _expand(stack: Tensor, size: Sequence[int], implicit: bool) -> Tensor:  # noqa: ARG001
-    return _lifted(stack, len(size)).expand(len(stack), *size)
-
-
-def _unsqueeze(stack: Tensor, dim: int) -> Tensor:
-    return stack.unsqueeze(_behind(dim))
-
-
-def _squeeze(stack: Tensor, dim: int | Sequence[int]) -> Tensor:
-    dims = [dim] if isinstance(dim, int) else dim
-    return stack.squeeze([_behind(one) for one in dims])
-
-
-def _select(stack: Tensor, dim: int, index: int) -> Tensor:
-    return stack.select(_behind(dim), index)
-
-
-def _slice(stack: Tensor, dim: int, start: int | None, end: int | None, step: int) -> Tensor:
-    found: Tensor = aten.slice.Tensor(stack, _behind(dim), start, end, step)
-    return found
-
-
-def _cat(tensors: Sequence[Tensor], dim: int) -> Tensor:
-    return torch.cat(list(tensors), _behind(dim))
-
-
-def _stack(tensors: Sequence[Tensor], dim: int) -> Tensor:
-    return torch.stack(list(tensors), _behind(dim))
-
-
-def _split(stack: Tensor, split_size: int, dim: int) -> Sequence[Tensor]:
-    return torch.split(stack, split_size, _behind(dim))
-
-
-def _split_with_sizes(stack: Tensor, split_sizes: list[int], dim: int) -> Sequence[Tensor]:
-    return torch.split(stack, split_sizes, _behind(dim))
-
-
-def _mean(stack: Tensor, dim: Sequence[int] | None, keepdim: bool, dtype: Any) -> Tensor:
-    return stack.mean(_all_behind(dim, stack), keepdim=keepdim, dtype=dtype)
-
-
-def _sum(stack: Tensor, dim: Sequence[int] | None, keepdim: bool, dtype: Any) -> Tensor:
-    return stack.sum(_all_behind(dim, stack), keepdim=keepdim, dtype=dtype)
-
-
-def _amax(stack: Tensor, dim: Sequence[int], keepdim: bool) -> Tensor:
-    return stack.amax(_all_behind(dim, stack), keepdim=keepdim)
-
-
-def _softmax(stack: Tensor, dim: int, half_to_float: bool) -> Tensor:
-    found: Tensor = aten._softmax(stack, _behind(dim), half_to_float)
-    return found
-
-
-def _log_softmax(stack: Tensor, dim: int, half_to_float: bool) -> Tensor:
-    found: Tensor = aten._log_softmax(stack, _behind(dim), half_to_float)
-    return found
-
-
-def _layer_norm(
-    input: Tensor,  # noqa: A002 - the operation's own word
-    normalized_shape: Sequence[int],
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-) -> tuple[Tensor]:
-    """What else native_layer_norm answers with serves its derivative alone."""
-    found = functional.layer_norm(input, list(normalized_shape), eps=eps)
-    rank = input.ndim - 1
-    if weight is not None:
-        found = found * _lifted(weight, rank)
-    return (found if bias is None else found + _lifted(bias, rank),)
-
-
-def _by_sample(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Of an operation that does the same to every sample whatever others there are: the passes'
-    samples one after the other."""
-
-    def rule(stack: Tensor, **others: Any) -> Any:
-        found = function(stack.flatten(0, 1), **others)
-        back = stack.shape[:2]
-        if isinstance(found, Tensor):
-            return found.unflatten(0, back)
-        return tuple(one.unflatten(0, back) for one in found)
-
-    return rule
-
-
-_BY_ELEMENT = frozenset(
-    {
-        aten._prelu_kernel.default,
-        aten.alias.default,
-        aten.detach.default,
-        aten.hardswish.default,
-        aten.log_sigmoid_forward.default,
-    }
-)
-"""Those that torch does not tag as pointwise."""
-_RULES: Mapping[Any, Callable[..., Any]] = {
-    aten.addmm.default: _addmm,
-    aten.mm.default: _mm,
-    aten.bmm.default: _bmm,
-    aten.t.default: _t,
-    aten.transpose.int: _transpose,
-    aten.permute.default: _permute,
-    aten.view.default: _view,
-    aten._unsafe_view.default: _view,
-    aten.expand.default: _expand,
-    aten.unsqueeze.default: _unsqueeze,
-    aten.squeeze.dim: _squeeze,
-    aten.squeeze.dims: _squeeze,
-    aten.select.int: _select,
-    aten.slice.Tensor: _slice,
-    aten.cat.default: _cat,
-    aten.stack.default: _stack,
-    aten.split.Tensor: _split,
-    aten.split_with_sizes.default: _split_with_sizes,
-    aten.mean.dim: _mean,
-    aten.sum.dim_IntList: _sum,
-    aten.amax.default: _amax,
-    aten._softmax.default: _softmax,
-    aten._log_softmax.default: _log_softmax,
-    aten.native_layer_norm.default: _layer_norm,
-    aten.max_pool2d_with_indices.default: _by_sample(aten.max_pool2d_with_indices.default),
-    aten.avg_pool2d.default: _by_sample(aten.avg_pool2d.default),
-    aten._adaptive_avg_pool2d.default: _by_sample(aten._adaptive_avg_pool2d.default),
-}
-"""By operation: what takes its arguments by name (`self` is `stack`), tensors being stacks."""

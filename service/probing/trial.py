@@ -30,9 +30,10 @@ three of ten classes by it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from types import MappingProxyType
 
 import torch
 
@@ -128,11 +129,13 @@ def run(
     dtype: torch.dtype = torch.float32,
     data: Data | None = None,
     training: Training = PLANNED,
+    rates: Mapping[str, float] = MappingProxyType({}),
     on_step: Callable[[], None] = lambda: None,
     scales_loss: bool = False,
 ) -> Trial:
     """Train `model` for at most plan.trial_steps at each rate and put it back.
 
+    `rates`: optimizer → the one rate it is tried at, where the plan names no optimizer.
     `inputs`, `batch_size` and `dtype` (of floating inputs) are those the model was recorded with.
     `on_step` is told of every step. `scales_loss`: with a loss scale that follows the gradients,
     for float16.
@@ -157,6 +160,8 @@ def run(
         attempt = training.named(plan.optimizer)
         if attempt is not None:
             runs = [_train(model, course, attempt)]
+        elif rates:
+            runs = [_at(model, course, name, rate) for name, rate in rates.items()]
         else:
             runs = [run for name in LADDERS for run in _climb(model, course, name)]
     finally:
@@ -174,17 +179,22 @@ def _name(course: Course) -> str:
 def _climb(model: Trainable, course: Course, name: str) -> Iterator[TrialRun]:
     """One optimizer's runs, up to the first that learned."""
     ladder = LADDERS[name]
-    momentum = MOMENTUM if name == "sgd" else 0.0
-    done = _train(model, course, OptimizerPlan(name, ladder.first, momentum), ladder)
+    done = _at(model, course, name, ladder.first)
     yield done
     blown = ladder.first if _blew_up(done, course.goal) else math.inf
     for rate in _next_rates(ladder, done, course.goal):
         if done.learned:
             return
         if rate < blown:
-            done = _train(model, course, OptimizerPlan(name, rate, momentum), ladder)
+            done = _at(model, course, name, rate)
             yield done
             blown = rate if _blew_up(done, course.goal) else blown
+
+
+def _at(model: Trainable, course: Course, name: str, rate: float) -> TrialRun:
+    """One optimizer's run at one rate."""
+    momentum = MOMENTUM if name == "sgd" else 0.0
+    return _train(model, course, OptimizerPlan(name, rate, momentum), LADDERS[name])
 
 
 def _next_rates(ladder: Ladder, done: TrialRun, goal: Goal) -> tuple[float, ...]:

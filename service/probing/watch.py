@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -165,18 +165,28 @@ class Watch:
             account.once(index, "input.rms", rms(seen[number].norm, count))
 
     def _enters(self, index: int, value: Tensor) -> None:
-        """What theory asks of a layer's data input; once per seed is enough. Only where passes
-        are alone, as those through batch normalization are."""
+        """What theory asks of a layer's data input; once per seed is enough."""
         chain = self.chains.get(index)
         if chain is None or BATCH_NORM not in chain.kinds or not value.is_floating_point():
             return
-        if self._is_wanted(index, "input.std"):
-            by_channel = self.layers[index].op.startswith("conv")
-            ((_, account),) = self._accounts
-            self.gathering.ask(
-                reductions.unit_std(value, by_channel=by_channel),
-                lambda std: account.once(index, "input.std", _finite(float(std))),
-            )
+        if not self._is_wanted(index, "input.std"):
+            return
+        by_channel = self.layers[index].op.startswith("conv")
+        stack = self._stack(value)
+        for number, account in self._firsts():
+            then = partial(self._note_std, index, account)
+            self.gathering.ask(reductions.unit_std(stack[number], by_channel=by_channel), then)
+
+    def _firsts(self) -> Iterator[tuple[int, Account]]:
+        """The first pass of each seed."""
+        seen: set[int] = set()
+        for number, account in self._accounts:
+            if id(account.records) not in seen:
+                seen.add(id(account.records))
+                yield number, account
+
+    def _note_std(self, index: int, account: Account, std: Tensor) -> None:
+        account.once(index, "input.std", _finite(float(std)))
 
     def _backward(self, index: int, gradient: Tensor) -> None:
         stack = self._stack(gradient)

@@ -59,14 +59,14 @@ def figures(trial: Trial) -> dict[str, Any]:
 def no_worse(before: Trial, after: Trial) -> bool:
     """Whether each optimizer learns that did, and its loss is as low after as many steps: a run
     ends when it has learned enough, so that its own end says nothing."""
-    earlier, later = _best(before), _best(after)
+    earlier, later = best_runs(before), best_runs(after)
     return earlier.keys() <= later.keys() and all(
         later[name].learned >= run.learned and _as_low(run, later[name])
         for name, run in earlier.items()
     )
 
 
-def _best(trial: Trial) -> dict[str, TrialRun]:
+def best_runs(trial: Trial) -> dict[str, TrialRun]:
     """Of each optimizer the run that came farthest."""
     return {run.optimizer: run for run in sorted(trial.runs, key=lambda run: run.progress)}
 

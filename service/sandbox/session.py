@@ -91,10 +91,15 @@ class ChildSession:
         return self._ask(ask, Measured).measurements
 
     def trial(
-        self, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None
+        self,
+        changes: tuple[Mapping[str, Any], ...] = (),
+        *,
+        rates: Mapping[str, float] | None = None,
+        seconds: float | None = None,
     ) -> Trial:
         """Train the model as changed. Raises ProbeFailure."""
-        return self._ask(Train(tuple(map(dict, changes)), seconds), Trained).trial
+        ask = Train(tuple(map(dict, changes)), dict(rates or {}), seconds)
+        return self._ask(ask, Trained).trial
 
     def export(self, changes: tuple[Mapping[str, Any], ...] = ()) -> bytes:
         """The weights as changed, a checked safetensors file. Raises ProbeFailure."""

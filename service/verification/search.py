@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 from service.diagnosis.thresholds import SURE
@@ -12,7 +13,7 @@ from service.domain.measurements import Trial
 from service.domain.recommendations import Recommendation
 from service.prescription import Cure
 from service.recommendation.combination import combined
-from service.recommendation.training_effects import no_worse
+from service.recommendation.training_effects import best_runs, no_worse
 from service.verification.bench import Bench
 
 MOST_TRIALS = 4
@@ -74,6 +75,16 @@ class Search:
             return None
         return self._best((*eased.chosen, one) for one in offered)
 
+    def compared(self, cure: Cure) -> Cure:
+        """With the short training of the submitted model to lay beside that of the changed one.
+        Where no rule needs more of it than that, it is trained at the rates that suit the changed
+        model best, on the same batches: at all the usual ones, a model that learns at none would
+        take most of the answer's time to show it again and again."""
+        if cure.after is None:
+            return cure
+        suited = {name: run.lr for name, run in best_runs(cure.after).items()}
+        return replace(cure, before=self._trained_before(suited))
+
     def tried(self) -> str:
         """What it took."""
         return f"{self.looked} sets of several measured, {self.trained} trained"
@@ -121,15 +132,15 @@ class Search:
             return None
         if not self.may_train:
             healthy = seen.diagnosis.verdict is Verdict.HEALTHY
-            return Cure(chosen, None, None) if healthy else None
+            return Cure(chosen) if healthy else None
         after = self._trial(chosen)
         if after is None:
             return None
         told = self.bench.trained(seen, after)
         if told.verdict is Verdict.HEALTHY and self._no_worse(after):
-            return Cure(chosen, self._trained_before(), after, confidence=told.confidence)
+            return Cure(chosen, after=after, confidence=told.confidence)
         if told.verdict is Verdict.AT_RISK and not self.half_way and self.eased is None:
-            self.eased = Cure(chosen, self._trained_before(), after, told.verdict, told.confidence)
+            self.eased = Cure(chosen, None, after, told.verdict, told.confidence)
         return None
 
     def _no_worse(self, after: Trial) -> bool:
@@ -154,12 +165,13 @@ class Search:
         except ChangeRefused:
             return None
 
-    def _trained_before(self) -> Trial | None:
-        """Of the submitted model; None when no time is left for it."""
+    def _trained_before(self, rates: Mapping[str, float] | None = None) -> Trial | None:
+        """Of the submitted model, at the usual rates or at these; None when no time is left for
+        it."""
         allowance = self.bench.allowance
         if self.before is None and allowance.covers():
             try:
-                self.before = self.bench.session.trial(seconds=allowance.left())
+                self.before = self.bench.session.trial(rates=rates, seconds=allowance.left())
             except ChangeRefused:
                 return None
         return self.before

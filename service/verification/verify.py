@@ -66,6 +66,7 @@ def verify(
         return Verified(numbered, None, (*told, *notes.out_of_reach(before)))
     if cure is search.eased:
         told += [notes.HALF_WAY.format(tried=search.tried()), *notes.out_of_reach(before)]
+    cure = search.compared(cure)
     if may_train and cure.before is None:
         told.append(notes.BEFORE_UNKNOWN)
     titles = {one.title for one in cure.chosen}

@@ -51,10 +51,14 @@ def serve_but_train_for_ever(model_fd: int | None, channel_fd: int, output_fd: i
     """A short training does not end."""
 
     def trial(
-        self: Session, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None
+        self: Session,
+        changes: tuple[Mapping[str, Any], ...] = (),
+        *,
+        rates: Mapping[str, float] | None = None,
+        seconds: float | None = None,
     ) -> Trial:
         time.sleep(600)
-        raise AssertionError(self, changes, seconds)
+        raise AssertionError(self, changes, rates, seconds)
 
     Session.trial = trial  # type: ignore[method-assign]
     child.serve(model_fd, channel_fd, output_fd)

@@ -77,10 +77,14 @@ class Failing:
         return self.session.measure(changes, after_steps=after_steps, look=look, seconds=seconds)
 
     def trial(
-        self, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None
+        self,
+        changes: tuple[Mapping[str, Any], ...] = (),
+        *,
+        rates: Mapping[str, float] | None = None,
+        seconds: float | None = None,
     ) -> Trial:
         self._count("trial")
-        return self.session.trial(changes, seconds=seconds)
+        return self.session.trial(changes, rates=rates, seconds=seconds)
 
     def export(self, changes: tuple[Mapping[str, Any], ...] = ()) -> bytes:
         raise AssertionError

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, fx, nn
 
 from service.domain.architecture import resolve
 from service.domain.measurements import LayerMeasurements, Measurements
@@ -30,6 +31,11 @@ def linear(units: int, **init: Any) -> dict[str, Any]:
     return {"type": "Linear", "args": {"out_features": units}, "init": init}
 
 
+def unbiased(units: int) -> dict[str, Any]:
+    """The gradient of a bias before a normalization is but rounding."""
+    return {"type": "Linear", "args": {"out_features": units, "bias": False}}
+
+
 def spec(shape: list[int], *layers: dict[str, Any]) -> dict[str, Any]:
     return {"input": {"shape": shape}, "layers": list(layers)}
 
@@ -46,6 +52,15 @@ SPECS = {
     ) for part in (linear(8), {"type": name})), HEAD),
     "layer normalization": spec([12], linear(16), {"type": "LayerNorm", "args":
         {"normalized_shape": [16]}}, {"type": "Tanh"}, HEAD),
+    "batch normalization": spec([12], unbiased(16), {"type": "BatchNorm1d"}, {"type": "ReLU"},
+        linear(16), {"type": "Tanh"}, {"type": "BatchNorm1d", "args":
+        {"affine": False, "track_running_stats": False}}, HEAD),
+    "of images": spec([3, 6, 6], {"type": "BatchNorm2d"}, {"type": "ReLU"}, {"type": "AvgPool2d",
+        "args": {"kernel_size": 2}}, {"type": "Flatten"}, unbiased(8), {"type": "BatchNorm1d"},
+        {"type": "ReLU"}, HEAD),
+    "RMS normalization": spec([12], linear(16), {"type": "RMSNorm"}, {"type": "GELU"}, HEAD),
+    "in place": spec([12], linear(16), {"type": "ReLU", "args": {"inplace": True}},
+        linear(16), {"type": "LeakyReLU", "args": {"inplace": True}}, HEAD),
     "over a sequence": spec([6, 4], linear(8), {"type": "GELU"}, linear(8), {"type": "Flatten"},
                             HEAD),
     "probabilities": spec([12], linear(8), {"type": "ReLU"}, HEAD, {"type": "Softmax",
@@ -140,12 +155,102 @@ def test_side_by_side_is_one_by_one(name: str, runs: list[int]) -> None:
         dataclasses.replace(PLAN, seeds=1, optimizer=OptimizerPlan("adam", 1e-3, clip_norm=1.0)),
         dataclasses.replace(PLAN, precision="float64"),
         dataclasses.replace(PLAN, batch_size=1),
+        dataclasses.replace(PLAN, mode="eval"),
     ],
-    ids=["one batch", "an optimizer", "float64", "one sample"],
+    ids=["one batch", "an optimizer", "float64", "one sample", "eval"],
 )
 def test_any_plan(plan: ProbePlan, runs: list[int]) -> None:
     assert_same(opened(SPECS["plain"], plan).measure(), one_by_one(opened(SPECS["plain"], plan)))
     assert runs == [plan.seeds]
+
+
+def test_batch_normalization_by_what_came_in_before(runs: list[int]) -> None:
+    """In eval mode, where the statistics are not those of a new model."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 5))
+    model(3.0 * torch.randn(64, 6) + 1.0)
+
+    def session() -> Session:
+        plan = dataclasses.replace(PLAN, mode="eval", inputs=(InputPlan((6,)),))
+        return Session(loaded("torchscript", model, mode="eval", dtype=torch.float32), plan)
+
+    assert_same(session().measure(), one_by_one(session()))
+    assert runs == [3]
+
+
+def test_what_is_counted_stays_as_it_was(runs: list[int]) -> None:
+    session = opened(SPECS["batch normalization"])
+    kept = {name: value.clone() for name, value in session.buffers.items()}
+    session.measure()
+    assert runs == [3]
+    assert {name for name in kept if name.endswith("num_batches_tracked")}
+    assert all(torch.equal(session.buffers[name], value) for name, value in kept.items())
+
+
+class Writes(nn.Module):
+    """Into what it has made, as it is told."""
+
+    def __init__(self, how: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((4, 4), 0.5))
+        self._how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._how(torch.mm(x, self.weight))
+
+
+def before_and_after(x: Tensor) -> Tensor:
+    early = torch.tanh(x)
+    x.mul_(2.0)
+    return early + x
+
+
+WRITTEN: dict[str, Callable[[Tensor], Tensor]] = {
+    "the answer": lambda x: x.relu_(),
+    "read before and after": before_and_after,
+    "with a number": lambda x: x.add_(1.0).tanh(),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_writing_is_making_anew(name: str) -> None:
+    model = Writes(WRITTEN[name])
+    parameters = dict(model.named_parameters())
+    given = torch.randn(3, 2, 4)
+    graph = record(model, parameters, {}, (given[0],)).module.graph
+    found = fx.GraphModule(nn.Module(), stacked(graph, list(parameters)))(
+        model.weight.repeat(3, 1, 1), given
+    )
+    assert torch.equal(found, torch.stack([model(one) for one in given]))
+
+
+def through_a_view(x: Tensor) -> Tensor:
+    shown = x.view(-1)
+    x.relu_()
+    return shown.sum()
+
+
+def twice(x: Tensor) -> Tensor:
+    y = x.relu_()
+    x.mul_(2.0)
+    return y.sum()
+
+
+ALIASED: dict[str, Callable[[Tensor], Tensor]] = {
+    "into a view": lambda x: x.t().relu_(),
+    "seen through a view": through_a_view,
+    "twice": twice,
+    "not by element": lambda x: x.index_fill_(0, torch.tensor([0]), 1.0),
+}
+
+
+@pytest.mark.parametrize("name", ALIASED)
+def test_writing_that_others_may_see_is_refused(name: str) -> None:
+    model = Writes(ALIASED[name])
+    parameters = dict(model.named_parameters())
+    recording = record(model, parameters, {}, (torch.randn(2, 4),))
+    with pytest.raises(CannotStack):
+        stacked(recording.module.graph, list(parameters))
 
 
 ASKED: dict[str, dict[str, Any]] = {
@@ -212,14 +317,13 @@ def test_a_file_s_parameters_are_the_same_for_every_seed(runs: list[int]) -> Non
 
 ALONE = {
     "dropout": spec([12], linear(16), {"type": "Dropout", "args": {"p": 0.3}}, HEAD),
-    "batch normalization": spec([12], linear(16), {"type": "BatchNorm1d"}, {"type": "ReLU"}, HEAD),
     "recurrent": spec([6, 4], {"type": "GRU", "args": {"hidden_size": 8}}, {"type": "LastStep"},
                       HEAD),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ALONE)
-def test_what_draws_writes_or_is_looked_at_by_step_runs_alone(name: str, runs: list[int]) -> None:
+def test_what_draws_or_is_looked_at_by_step_runs_alone(name: str, runs: list[int]) -> None:
     opened(ALONE[name]).measure()
     assert runs == []
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -52,12 +53,13 @@ def try_out(
     plan: ProbePlan = PLAN,
     inputs: tuple[InputPlan, ...] = (InputPlan((64,)),),
     output_op: str | None = None,
+    rates: Mapping[str, float] = MappingProxyType({}),
 ) -> Trial:
     torch.manual_seed(0)
     model = Trained(build())
     loss = choose(plan.loss, model.forward(*draw(inputs, 64, generator_for(0))), output_op)
     model.reset()
-    return trial.run(model, plan, inputs, loss, batch_size=64)
+    return trial.run(model, plan, inputs, loss, batch_size=64, rates=rates)
 
 
 def learned(of: Trial) -> dict[str, bool]:
@@ -141,6 +143,21 @@ def test_named_optimizer_is_the_only_one() -> None:
     seen = try_out(lambda: mlp(2, nn.ReLU), plan)
     assert [(run.optimizer, run.lr) for run in seen.runs] == [("adam", 3e-3)]
     assert len(seen.runs[0].loss) == len(seen.runs[0].grad_norm) == 7
+
+
+def test_an_optimizer_is_tried_at_one_rate_where_that_is_asked() -> None:
+    every = try_out(lambda: mlp(12, nn.Sigmoid))
+    asked = {"sgd": 0.1, "adam": 1e-3}
+    seen = try_out(lambda: mlp(12, nn.Sigmoid), rates=asked)
+    assert {run.optimizer: run.lr for run in seen.runs} == asked
+    # What else was tried before it changes nothing.
+    assert [run for run in every.runs if asked[run.optimizer] == run.lr] == list(seen.runs)
+
+
+def test_a_named_optimizer_comes_before_rates_that_are_asked() -> None:
+    plan = replace(PLAN, optimizer=OptimizerPlan("adam", 3e-3), trial_steps=7)
+    seen = try_out(lambda: mlp(2, nn.ReLU), plan, rates={"sgd": 0.1})
+    assert [(run.optimizer, run.lr) for run in seen.runs] == [("adam", 3e-3)]
 
 
 def test_no_steps_no_losses() -> None:

@@ -38,6 +38,8 @@ class Session:
         self.looks: list[Look | None] = []
         """Of what was measured, in the same order."""
         self.trained: list[Kinds] = []
+        self.rates: list[dict[str, float]] = []
+        """Asked for each, in the same order; {}: the usual ones."""
 
     def measure(
         self,
@@ -54,10 +56,15 @@ class Session:
         return Measurements(MODEL, (), (), (*kinds, *seen), after_steps)
 
     def trial(
-        self, changes: tuple[Mapping[str, Any], ...] = (), *, seconds: float | None = None
+        self,
+        changes: tuple[Mapping[str, Any], ...] = (),
+        *,
+        rates: Mapping[str, float] | None = None,
+        seconds: float | None = None,
     ) -> Trial:
         kinds = frozenset(str(change["kind"]) for change in changes)
         self.trained.append(kinds)
+        self.rates.append(dict(rates or {}))
         learned = any(cure <= kinds for cure in self.cures)
         run = TrialRun("sgd", 0.1, (2.3, 0.1), (1.0,), None, learned, float(learned))
         failed = TrialRun("sgd", 0.3, (2.3, 2.3), (1.0,), None, learned=False, progress=0.0)

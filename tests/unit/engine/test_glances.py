@@ -184,7 +184,7 @@ class Retrained(Session):
         super().__init__(())
         self.after = after
 
-    def trial(self, *_changes: object, seconds: float | None = None) -> Trial:
+    def trial(self, *_changes: object, **_how: object) -> Trial:
         return self.after
 
 
@@ -253,11 +253,48 @@ def test_nothing_is_begun_that_the_budget_does_not_cover() -> None:
     assert any(note.startswith("budget: budget_seconds ended") for note in found.notes)
 
 
+def test_what_does_not_train_is_trained_where_the_cure_learned_and_after_it() -> None:
+    session = probe()
+    found = verified(session, rules(normalizing))
+    assert session.trained == [NORMALIZED, frozenset()]
+    assert session.rates == [{}, {"sgd": 0.1}]
+    assert found.prescription is not None
+    assert found.prescription.trial is not None
+
+
+def test_what_trains_half_way_is_compared_at_every_usual_rate() -> None:
+    risky = told(Verdict.AT_RISK, "rank_collapse")
+    session = probe()
+    judge = rules(
+        lambda kinds, _: told(Verdict.HEALTHY) if kinds else risky,
+        lambda kinds: told(Verdict.HEALTHY) if "normalization" in kinds else risky,
+    )
+    verified(session, judge, before=risky)
+    assert frozenset() in session.trained
+    assert set(map(len, session.rates)) == {0}
+
+
+def test_the_curves_shown_are_of_one_optimizer() -> None:
+    """Adam came farther as it was submitted, SGD with the changes."""
+    before = Trial("gaussian_classes", 100, (far("sgd", 0.1), far("adam", 0.2)))
+    after = Trial("gaussian_classes", 100, (far("sgd", 0.9), far("adam", 0.8)))
+    judge = rules(normalizing, lambda kinds: normalizing(kinds, False))
+    found = verified(Retrained(after), judge, trial=before)
+    assert found.prescription is not None
+    assert found.prescription.trial is not None
+    shown = found.prescription.trial
+    assert shown["before"]["optimizer"] == shown["after"]["optimizer"] == "sgd"
+
+
+def far(optimizer: str, progress: float) -> TrialRun:
+    return replace(run(optimizer, 0.1, learned=progress > 0.5), progress=progress)
+
+
 class Late(Session):
     """Nothing is trained in time as it was submitted."""
 
-    def trial(self, *changes: object, seconds: float | None = None) -> Trial:
-        assert seconds == 60.0
+    def trial(self, *changes: object, **how: object) -> Trial:
+        assert how["seconds"] == 60.0
         if not changes or not changes[0]:
             raise ChangeRefused("its time was over")
         return half(0.1, sgd=True)
