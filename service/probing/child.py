@@ -57,6 +57,15 @@ SMALL_SPEC: dict[str, Any] = {
     ],
 }
 """What the warm-up builds."""
+SMALL_PERCEPTRON: dict[str, Any] = {
+    "input": {"shape": [8]},
+    "layers": [
+        {"type": "Linear", "args": {"out_features": 8}},
+        {"type": "ReLU"},
+        {"type": "Linear", "args": {"out_features": 3}},
+    ],
+}
+"""What runs side by side."""
 _CHANGES_OF_THE_SMALL_MODELS: dict[str, tuple[dict[str, Any], ...]] = {
     "conv": (
         {"kind": "activation", "layers": ["conv"], "activation": "Tanh"},
@@ -137,6 +146,8 @@ def rehearse() -> None:
     it shares with the zygote, is its own then, and no request waits for the copies."""
     plan = ProbePlan(batch_size=4, batches=1, seeds=1, trial_steps=0)
     Session.open(plan, resolve(SMALL_SPEC), None).measure()
+    plan = replace(plan, batches=2, seeds=2)  # side by side
+    protocol.encode(protocol.Measured(Session.open(plan, resolve(SMALL_PERCEPTRON), None).measure()))
 
 
 def _with_data_and_weights(plan: ProbePlan) -> Session:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 STEP = 0.1
 """Between two places in ln q."""
+Cubic = tuple[float, float, float, float]
+"""Coefficients, of t³ first."""
 
 
 class Smooth:
@@ -17,6 +19,7 @@ class Smooth:
     def __init__(self, f: Callable[[float], tuple[float, ...]]) -> None:
         self._f = f
         self._known: dict[int, tuple[float, ...]] = {}
+        self._cubics: dict[int, tuple[Cubic, ...] | None] = {}
 
     def __call__(self, q: float) -> tuple[float, ...]:
         """Their values; at 0, and where one of them is 0 or less close by, as they say."""
@@ -24,22 +27,29 @@ class Smooth:
             return self._f(q)
         at = math.log(q) / STEP
         low = math.floor(at)
-        near = [self._at(place) for place in range(low - 1, low + 3)]
-        if any(value <= 0.0 for values in near for value in values):
+        if low not in self._cubics:
+            self._cubics[low] = self._between(low)
+        cubics = self._cubics[low]
+        if cubics is None:
             return self._f(q)
         t = at - low
-        weights = (
-            -t * (t - 1.0) * (t - 2.0) / 6.0,
-            (t + 1.0) * (t - 1.0) * (t - 2.0) / 2.0,
-            -(t + 1.0) * t * (t - 2.0) / 2.0,
-            (t + 1.0) * t * (t - 1.0) / 6.0,
-        )
-        return tuple(
-            math.exp(math.fsum(w * math.log(v) for w, v in zip(weights, values, strict=True)))
-            for values in zip(*near, strict=True)
-        )
+        return tuple([math.exp(((a * t + b) * t + c) * t + d) for a, b, c, d in cubics])
+
+    def _between(self, low: int) -> tuple[Cubic, ...] | None:
+        """From this place to the next one; None where there is no logarithm."""
+        near = [self._at(place) for place in range(low - 1, low + 3)]
+        if any(value <= 0.0 for values in near for value in values):
+            return None
+        return tuple(_cubic(*map(math.log, values)) for values in zip(*near, strict=True))
 
     def _at(self, place: int) -> tuple[float, ...]:
         if place not in self._known:
             self._known[place] = self._f(math.exp(place * STEP))
         return self._known[place]
+
+
+def _cubic(before: float, here: float, there: float, beyond: float) -> Cubic:
+    """Through these values at -1, 0, 1 and 2."""
+    third = (beyond - before) / 6.0 + (here - there) / 2.0
+    second = (before + there) / 2.0 - here
+    return third, second, (there - before) / 2.0 - third, here
