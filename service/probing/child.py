@@ -147,7 +147,7 @@ def rehearse() -> None:
     plan = ProbePlan(batch_size=4, batches=1, seeds=1, trial_steps=0)
     Session.open(plan, resolve(SMALL_SPEC), None).measure()
     plan = replace(plan, batches=2, seeds=2)  # side by side
-    protocol.encode(protocol.Measured(Session.open(plan, resolve(SMALL_PERCEPTRON), None).measure()))
+    Session.open(plan, resolve(SMALL_PERCEPTRON), None).measure()
 
 
 def _with_data_and_weights(plan: ProbePlan) -> Session:

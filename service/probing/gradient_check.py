@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from service.domain.measurements import GradientCheck
-from service.probing import devices, operations, reductions
+from service.probing import devices, operations
 from service.probing.gradients import gradients_of
 from service.probing.losses import Loss
+from service.probing.norms import norms_of
 from service.probing.probe import Batch
 from service.probing.trace import preserved, primary_output
 
@@ -149,8 +150,9 @@ def _direction(
     slope along it by autograd, ≥ 0."""
     generator = torch.Generator().manual_seed(0)
     direction, slope = [], 0.0
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        scale = reductions.size_of(parameter).rms or UNSCALED
+    norms = norms_of(parameters).tolist()
+    for parameter, gradient, norm in zip(parameters, gradients, norms, strict=True):
+        scale = norm / math.sqrt(parameter.numel()) if norm and math.isfinite(norm) else UNSCALED
         lengths = torch.rand(parameter.shape, generator=generator, dtype=parameter.dtype)
         signs = torch.zeros_like(parameter) if gradient is None else gradient.sign()
         direction.append(signs * lengths.to(signs.device) * scale)

@@ -6,12 +6,23 @@ from dataclasses import dataclass
 
 MIB = 1024 * 1024
 
+_MALLOC = {
+    "hugetlb": 1,
+    "mmap_threshold": 32 * MIB,
+    "trim_threshold": 64 * MIB,
+    "top_pad": 16 * MIB,
+}
+"""GNU libc's tunables: memory is asked for in huge pages and in pieces of 16 MiB, and given back
+late (without the middle two it learns as much, after a few hundred tensors). A small probe touches
+its first 40 MB otherwise in 10,000 faults, an eighth of its processor time; a pass over matrices of
+4096 × 4096 takes a fifth less. Other libraries, and systems without huge pages, ignore them."""
+
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in _MALLOC.items()),
 }
 """The whole environment of a zygote and its children: nothing secret can be in it.
 
