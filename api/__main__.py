@@ -7,13 +7,16 @@ import signal
 import socket
 import sys
 
-import structlog
-import uvicorn
+from service.importing import nothing_collected
 
-from api import VERSION, keys
-from api.redaction import redact_event, redact_server_logs
-from service import bootstrap, logs
-from service.config import load, unknown_variables
+with nothing_collected():
+    import structlog
+    import uvicorn
+
+    from api import VERSION, keys
+    from api.redaction import redact_event, redact_server_logs
+    from service import bootstrap, logs
+    from service.config import load, unknown_variables
 
 log = structlog.get_logger()
 
@@ -63,7 +66,8 @@ def serve() -> None:
     try:
         with bootstrap.engine(settings, VERSION) as engine:
             # Only here: the workers start meanwhile.
-            from api.app import create_app
+            with nothing_collected():
+                from api.app import create_app
 
             config = uvicorn.Config(
                 create_app(engine, settings),

@@ -10,12 +10,15 @@ import argparse
 import signal
 import sys
 
-import structlog
+from service.importing import nothing_collected
 
-from service import bootstrap, logs
-from service.config import Settings, load, unknown_variables
-from service.dispatch.devices import visible_gpus
-from service.dispatch.each_gpu import EachGpu
+with nothing_collected():
+    import structlog
+
+    from service import bootstrap, logs
+    from service.config import Settings, load, unknown_variables
+    from service.dispatch.devices import visible_gpus
+    from service.dispatch.each_gpu import EachGpu
 
 log = structlog.get_logger()
 

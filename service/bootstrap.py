@@ -21,6 +21,7 @@ from service.dispatch.wakeup import Waiting
 from service.domain.analysis import Queue
 from service.domain.baseline import Baseline, baseline_of
 from service.domain.errors import AnalysisNotFound
+from service.importing import nothing_collected
 from service.intake.check import check_model
 from service.intake.program import program_in
 from service.intake.unknown import describe
@@ -197,8 +198,9 @@ def worker(settings: Settings, wake_fd: int | None = None) -> Iterator[Worker]:
     """A worker, its zygote warm, announced. `wake_fd`: the dispatcher's pipe; None: look every
     second."""
     # Only here: the API, which starts workers, needs none of this.
-    from service.pipeline import analyse
-    from service.sandbox.prober import ZygoteProber
+    with nothing_collected():
+        from service.pipeline import analyse
+        from service.sandbox.prober import ZygoteProber
 
     database = Database(settings.database_url)
     clock = DatabaseClock(database)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from service.domain.errors import InternalError
+from service.importing import nothing_collected
 from service.probe_protocol import Failed, encode
 from service.sandbox import linux
 from service.sandbox.confine import CHANNEL_FD, MODEL_FD, OUTPUT_FD, Descriptors, confine
@@ -72,8 +73,9 @@ def _serve_forks(control: socket.socket) -> None:
     start, _ = receive(control, Start)
     limits = start.limits
     with _warming(control, limits):
-        serve: Serve = _named(start.entry)
-        rehearse = _named(start.rehearse) if start.rehearse else _nothing
+        with nothing_collected():
+            serve: Serve = _named(start.entry)
+            rehearse = _named(start.rehearse) if start.rehearse else _nothing
         _warm(start.warm_up)
         unsealable = why_unsealable()
     live = partial(_live, os.getpid(), serve, limits, sealed=unsealable is None)
