@@ -88,7 +88,9 @@ class PrescriptionOut(Out):
     verdict_after: str
     """Of the changed model: healthy, or at_risk where nothing permitted heals an unhealthy one."""
     trial: JsonOrNull
-    """Short training before and after."""
+    """Short training before and after, on the same batches: the loss at every step of the optimizer
+    that came farthest with the changes, and which optimizers learned. A model whose verdict does
+    not rest on its training is trained at the rates that suit the changed one."""
     patched_spec: JsonOrNull
     """The repaired spec, expanded."""
     layers_after: tuple[LayerAfterOut, ...] = ()
