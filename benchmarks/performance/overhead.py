@@ -17,7 +17,7 @@ from benchmarks.performance.watched import Watched, status_mb
 
 TITLE = "Overhead"
 TEXT = """All statistics of a probe pass, forward, backward and parameters, over the same pass
-without them, on one thread (as a child has on two cores): median of the rounds and its
+without them, on one thread and with the allocator that a child has: median of the rounds and its
 quartiles. Memory is the peak resident set of four passes above that of the interpreter with
 torch loaded, each in a process of its own that has opened the model for probing before. Aim: ≤
 1.15 where arithmetic dominates, ≤ 1.4 for the 100-layer MLP, memory ≤ 1.15. The rivals measure

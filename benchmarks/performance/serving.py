@@ -28,8 +28,9 @@ class Server:
 @contextmanager
 def server(folder: Path, memory_mb: int, workers: int = 1) -> Iterator[Server]:
     """Runs while the block does; data in `folder`, children with so many MiB."""
+    own = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
     environment = {
-        **os.environ,
+        **own,
         "GRADDX_DATA_DIR": str(folder / "data"),
         "GRADDX_PORT": "0",
         "GRADDX_WORKERS": str(workers),
