@@ -26,6 +26,7 @@ from benchmarks.performance import (
     overhead,
     throughput,
 )
+from benchmarks.performance.serving import ALLOCATOR
 from service.sandbox.limits import ENVIRONMENT
 
 PAGE = Path("docs/performance.md")
@@ -37,8 +38,6 @@ SECTIONS = {
     "growth": growth,
     "large": large,
 }
-ALLOCATOR = "GLIBC_TUNABLES"
-"""Of a child's environment: what asking for memory costs is a part of every pass."""
 FOUND = Path(__file__).with_name("found.md")
 """What profiling found, by hand; everything else on the page is measured."""
 

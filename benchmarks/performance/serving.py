@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+ALLOCATOR = "GLIBC_TUNABLES"
+"""Of a child's environment. What asking for memory costs is a part of every pass, so benchmarks
+have it as a child has; a server starts as its users start it, and gives it to its children."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Server:
 @contextmanager
 def server(folder: Path, memory_mb: int, workers: int = 1) -> Iterator[Server]:
     """Runs while the block does; data in `folder`, children with so many MiB."""
-    own = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    own = {name: value for name, value in os.environ.items() if name != ALLOCATOR}
     environment = {
         **own,
         "GRADDX_DATA_DIR": str(folder / "data"),

@@ -338,13 +338,8 @@ def _erase(graph: fx.Graph, node: fx.Node) -> None:
     sources = list(node.all_input_nodes)
     graph.erase_node(node)
     for source in sources:
-        if not _writes(source):
+        if not operations.writes(source):
             _erase(graph, source)
-
-
-def _writes(node: fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.is_mutable
 
 
 def _like(drawn: Tensor | None, parameter: Tensor) -> Tensor:

@@ -113,6 +113,12 @@ def is_result(node: fx.Node) -> bool:
     return "shape" in node.meta and not (node.target is operator.getitem and node.args[1])
 
 
+def writes(node: fx.Node) -> bool:
+    """Whether the operation writes into one of its arguments."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable
+
+
 def name_of(node: fx.Node) -> str:
     """The operation's ATen name without overload and in-place underscore; "" for others."""
     if node.op != "call_function":

@@ -19,6 +19,7 @@ from torch import Tensor, fx
 from service.domain.errors import ChangeRefused
 from service.domain.probe_plan import OptimizerPlan
 from service.probing.layering import Layer
+from service.probing.operations import writes
 from service.probing.optimizers import updates
 from service.probing.trace import Recording, preserved
 
@@ -131,10 +132,5 @@ def _up_to(recording: Recording, layer: Layer) -> fx.GraphModule:
             break
     assert layer.entry is not None
     graph.output((copies[layer.entry], copies[layer.output]))
-    graph.eliminate_dead_code(lambda node: node.op in {"placeholder", "output"} or _writes(node))
+    graph.eliminate_dead_code(lambda node: node.op in {"placeholder", "output"} or writes(node))
     return fx.GraphModule(recording.module, graph)
-
-
-def _writes(node: fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.is_mutable

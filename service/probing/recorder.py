@@ -12,6 +12,7 @@ from functools import partial
 
 from torch import Tensor, fx, nn
 
+from service.probing import operations
 from service.probing.layering import Layer
 from service.probing.recurrence import steps_of
 from service.probing.stacking import stacked
@@ -168,10 +169,9 @@ def _inputs_from_outputs(layers: tuple[Layer, ...]) -> dict[int, int]:
 def _writes(graph: fx.Graph) -> bool:
     """Whether any operation writes into a tensor that depends on the input."""
     for node in graph.nodes:
-        schema = getattr(node.target, "_schema", None)
-        if schema is None or not schema.is_mutable:
+        if not operations.writes(node):
             continue
-        for argument, value in zip(schema.arguments, node.args, strict=False):
+        for argument, value in zip(node.target._schema.arguments, node.args, strict=False):
             written = argument.alias_info is not None and argument.alias_info.is_write
             if written and isinstance(value, fx.Node) and value.op != "get_attr":
                 return True

@@ -322,9 +322,11 @@ class Session:
         names no optimizer. Raises ChangeRefused when the changes cannot be made, or so many
         seconds are over before they end."""
         with self.pace.within(seconds):
-            return self._trained(changes, rates or {})
+            return self._trained(changes, rates)
 
-    def _trained(self, changes: tuple[Mapping[str, Any], ...], rates: Mapping[str, float]) -> Trial:
+    def _trained(
+        self, changes: tuple[Mapping[str, Any], ...], rates: Mapping[str, float] | None
+    ) -> Trial:
         edits, training = split(changes)
         if edits:
             return self.changed(edits).trial(_rest(changes), rates=rates)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from service.probing.operations import writes
 from service.probing.stacked_operations import BUFFERS, BY_ELEMENT, RULES, lifted
 
 PARAMETER_PREFIX = "parameter_"
@@ -58,26 +59,24 @@ class _Stacker:
         if node.op == "get_attr" or not any(one in self._stacks for one in node.all_input_nodes):
             if node.op == "placeholder":
                 self._stacks.add(node)
-            elif node.op in ("output", "call_module") or _is_unsafe(node):
+            elif node.op in ("output", "call_module") or writes(node) or _draws(node):
                 raise CannotStack(str(node.target))
             return self._graph.node_copy(node, self._copies.__getitem__)
         self._stacks.add(node)
         if node.op in ("output", "call_module") or node.target is operator.getitem:
             return self._graph.node_copy(node, self._copies.__getitem__)
-        if _writes(node):
-            return self._written(node)
-        if _is_unsafe(node):
+        if _draws(node):
             raise CannotStack(str(node.target))
-        return self._exchanged(node)
+        return self._written(node) if writes(node) else self._exchanged(node)
 
     def _written(self, node: fx.Node) -> fx.Node:
         """Element by element into what an operation made that no view shows: a new tensor, which
         those read who come later."""
         into, instead = node.args[0], _out_of_place(node)
-        alone = isinstance(into, fx.Node) and into in self._stacks and _is_fresh(into)
-        if instead is None or not alone:
+        if not isinstance(into, fx.Node) or into not in self._stacks or not _is_fresh(into):
             raise CannotStack(str(node.target))
-        assert isinstance(into, fx.Node)
+        if instead is None:
+            raise CannotStack(str(node.target))
         made = self._by_element(node)
         made.target = instead
         self._copies[into] = made
@@ -118,39 +117,29 @@ def _shape(node: fx.Node) -> Sequence[int]:
     return found
 
 
-def _is_unsafe(node: fx.Node) -> bool:
-    """Whether it writes, or draws random numbers."""
-    return _writes(node) or _draws(node)
-
-
 def _draws(node: fx.Node) -> bool:
-    tags: Sequence[torch.Tag] = getattr(node.target, "tags", ())
-    return node.op == "call_function" and torch.Tag.nondeterministic_seeded in tags
-
-
-def _writes(node: fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return node.op == "call_function" and schema is not None and schema.is_mutable
+    """Whether it draws random numbers."""
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
 def _only_counts(node: fx.Node) -> bool:
     """Whether it writes into a buffer alone, as num_batches_tracked of a batch normalization is
     counted up, which nobody reads; buffers are what they were after every pass."""
-    if not _writes(node) or node.users or len(node.all_input_nodes) != 1:
+    if not writes(node) or node.users or len(node.all_input_nodes) != 1:
         return False
     (buffer,) = node.all_input_nodes
     return buffer.op == "get_attr" and len(buffer.users) == 1
 
 
 def _out_of_place(node: fx.Node) -> Any:
-    """What answers with what this writes, add for add_; None where there is no such operation, or
-    it draws."""
+    """What answers with what this writes, add for add_; None where no such operation goes element
+    by element."""
     schema: Any = getattr(node.target, "_schema", None)
     namespace, name = schema.name.split("::")
     packet = getattr(getattr(torch.ops, namespace), name.removesuffix("_"), None)
     found = getattr(packet, schema.overload_name or "default", None)
     by_element = torch.Tag.pointwise in getattr(found, "tags", ()) and name.endswith("_")
-    return found if by_element and not _draws(node) else None
+    return found if by_element else None
 
 
 def _is_fresh(node: fx.Node) -> bool:
@@ -163,8 +152,8 @@ def _is_fresh(node: fx.Node) -> bool:
             return one.op != "call_module" or bool(one.users)
         return any(answer.alias_info is not None for answer in schema.returns)
 
-    writers = [user for user in node.users if _writes(user)]
-    others = [user for user in node.users if not _writes(user)]
+    writers = [user for user in node.users if writes(user)]
+    others = [user for user in node.users if not writes(user)]
     return len(writers) == 1 and not shows(node) and not any(map(shows, others))
 
 

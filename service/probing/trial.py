@@ -33,7 +33,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from types import MappingProxyType
 
 import torch
 
@@ -129,7 +128,7 @@ def run(
     dtype: torch.dtype = torch.float32,
     data: Data | None = None,
     training: Training = PLANNED,
-    rates: Mapping[str, float] = MappingProxyType({}),
+    rates: Mapping[str, float] | None = None,
     on_step: Callable[[], None] = lambda: None,
     scales_loss: bool = False,
 ) -> Trial:

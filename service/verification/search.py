@@ -140,7 +140,7 @@ class Search:
         if told.verdict is Verdict.HEALTHY and self._no_worse(after):
             return Cure(chosen, after=after, confidence=told.confidence)
         if told.verdict is Verdict.AT_RISK and not self.half_way and self.eased is None:
-            self.eased = Cure(chosen, None, after, told.verdict, told.confidence)
+            self.eased = Cure(chosen, after=after, verdict=told.verdict, confidence=told.confidence)
         return None
 
     def _no_worse(self, after: Trial) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
 import pytest
 import torch
@@ -53,7 +52,7 @@ def try_out(
     plan: ProbePlan = PLAN,
     inputs: tuple[InputPlan, ...] = (InputPlan((64,)),),
     output_op: str | None = None,
-    rates: Mapping[str, float] = MappingProxyType({}),
+    rates: Mapping[str, float] | None = None,
 ) -> Trial:
     torch.manual_seed(0)
     model = Trained(build())
